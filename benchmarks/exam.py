@@ -35,6 +35,7 @@ from course_lib.models import load
 from course_lib.models.catalog import role
 from course_lib.rag import evaluate
 from course_lib.rag.answering import exact_match
+from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import public_sets
 from course_lib.tables import table
 
@@ -167,11 +168,15 @@ def whole() -> None:
     with tempfile.TemporaryDirectory() as folder:
         given = run_exam(questions, [best, build("guess")], Path(folder) / "run.jsonl", minutes=270)
     print(f"loaded in {loaded:.0f} s\n{report(questions, given)}")
+    answers = {each.id: each.answer for each in given}
     for language in ("en", "ko"):
-        mine = [q for q in questions if q.language == language and q.kind != "refuse"]
-        answers = {each.id: each.answer for each in given}
-        share = sum(exact_match(answers[q.id], str(q.answer)) for q in mine) / len(mine)
-        print(f"{language}: {share:.0%} of {len(mine)} with an answer are right")
+        mine = [q for q in questions if q.language == language]
+        asked = [q for q in mine if q.kind != "refuse"]
+        right = sum(exact_match(answers[q.id], str(q.answer)) for q in asked)
+        vain = sum(answers[q.id] != REFUSAL for q in mine if q.kind == "refuse")
+        print(
+            f"{language}: {right} of {len(asked)} right; {vain} of the other {len(mine) - len(asked)} in vain"
+        )
 
 
 PARTS = {"korean": korean, "korquad": korquad, "refusals": refusals, "whole": whole}

@@ -203,8 +203,7 @@ class SentenceReader:
         """Return what tells whether the passages answer a question; see SUPPORT.
 
         It is the highest BM25 score of them, without names; the score of the best answer; the log-odds that a
-        statement about the product has the label of the topic; and the best answer's signals of its form, of
-        the question's words for that form, and of its passage.
+        statement about the product has the topic's label; and the best answer's signals 0, 1 and 7.
         """
         scores, stated = self._search.scores(self._hide(question)), 0.0
         for name in self.named(question)[:1]:

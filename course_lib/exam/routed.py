@@ -22,10 +22,10 @@ from course_lib.rag.topics import StatedTopics
 
 PASSAGES = 3  # that the search returns
 MEMORY = 0.5  # weight of the adapter's log-probability of an option; that of the reader has weight 1
-# A logistic regression on the short practice and held-back questions, by `python -m benchmarks.exam refusals`:
-# weights of the reranker's score, of the reader's log-probability of a refusal, of whether a found passage about the
-# product in question contains the answer, and of the log-odds that the handbook states what is asked
-# (`rag.topics`); then the intercept.
+# A logistic regression on the short practice and held-back questions (`python -m benchmarks.exam refusals`):
+# weights of the reranker's score, of the reader's log-probability of a refusal, of whether a found passage
+# about the product in question contains the answer, and of the log-odds that the handbook states what is
+# asked (`rag.topics`); then the intercept.
 SIGNALS = (21.0, -0.902, 1.12, 1.71)
 INTERCEPT = -17.2
 LOWEST = 1.0  # a lower logit becomes a refusal: so do 98% of what has no answer, in cross-validation
