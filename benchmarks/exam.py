@@ -2,8 +2,8 @@
 
 `python -m benchmarks.exam korean` fits the weights of `extract` on the practice questions and shows, for
 several thresholds, what they do there and on the held-back ones. `python -m benchmarks.exam refusals` does so
-for `routed.SIGNAL_WEIGHTS`. `python -m benchmarks.exam korquad` reads paragraphs of KorQuAD, from COURSE_DATA_DIR.
-`python -m benchmarks.exam whole` takes the exam with "best".
+for `routed.SIGNAL_WEIGHTS`. `python -m benchmarks.exam korquad` reads paragraphs of KorQuAD, from
+COURSE_DATA_DIR. `python -m benchmarks.exam whole` takes the exam with "best".
 """
 
 from __future__ import annotations
