@@ -1,4 +1,4 @@
-"""Publish a finished training run of a reranker as models/NAME: adapter, base, evaluation, model card."""
+"""Publish a trained reranker as models/NAME: the adapter, the name of its base model, and a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publish a finished training run as a folder in models/: bf16 weights, tokenizer, evaluation, model card."""
+"""Publish a trained language model as a folder in models/, with its evaluation and model card."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pretraining.evaluate import evaluate
 from pretraining.train import SIZES
 
 CARD = (Path(__file__).parent / "card.md").read_text("utf-8")
+# Measurement in evaluation.json -> its row in the model card.
 SETTINGS = {
     "passages_0": "no passage (it has never seen Haneul)",
     "passages_1": "the gold passage",
@@ -30,7 +31,10 @@ SETTINGS = {
 
 
 def publish(name: str, run: Path, threads: int) -> None:
-    """Fill models/NAME from a run. Raises FileNotFoundError when the run has no checkpoint."""
+    """Fill models/NAME from a training run. Raises FileNotFoundError if the run has no checkpoint.
+
+    threads: with which it was trained, for the model card.
+    """
     folder = data.MODELS / name
     folder.mkdir(exist_ok=True)
     model = LlamaForCausalLM.from_pretrained(run / "model", dtype=torch.bfloat16)
@@ -46,7 +50,7 @@ def publish(name: str, run: Path, threads: int) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the SHA-256 of every file of a folder and its subfolders into its manifest."""
+    """Write the SHA-256 of every file of a folder and its subfolders into manifest.json."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
     digests = {p.relative_to(folder).as_posix(): data.sha256(p) for p in files}
     (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""Train the tokenizer of all of the course's language models: a byte-level BPE with a chat template."""
+"""Train the tokenizer of all of the course's language models: byte-level BPE with a chat template."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pretraining import documents
 
 SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "assistant")]
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
-VOCABULARY = 4096
-CONTEXT = 2048
+VOCABULARY = 4096  # tokens
+CONTEXT = 2048  # the longest text in tokens
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
     "{% endfor %}"
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def sample_text(n: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of every kind of training document, on which the BPE is trained."""
+    """Yield texts of each kind of training document, to train the BPE on."""
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
         yield prose(rng)
