@@ -26,12 +26,10 @@ from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
 
 COPULA = re.compile(r"입니다|이며|이고|이므로|이니|로,|뿐|$|\.")  # what follows the predicate of "A is B"
-ASKS_FORMER = re.compile(
-    r"예전|이전|[^다]전에|지난|바뀌기|였나|었나|옛"
-)  # in a question: about a former value
-STATES_FORMER = re.compile(
-    r"전에|그때|[였었]|원래|옛|예전|종전|까지의|까지는"
-)  # in a passage: about a former value
+# In a question: about a former value.
+ASKS_FORMER = re.compile(r"예전|이전|[^다]전에|지난|바뀌기|였나|었나|옛")
+# In a passage: about a former value.
+STATES_FORMER = re.compile(r"전에|그때|[였었]|원래|옛|예전|종전|까지의|까지는")
 ASKS_EXCEPTION = re.compile(r"아닌|않[는은]|아니|빼면|제외")  # in a question: "other than", "except"
 ASKS_LESS = re.compile(r"더 (?:낮|짧|작|적|이른|빠|싼|싸)")  # in a comparison: "lower", "shorter", ...
 LABELLED_OPTION = re.compile(r"[^:]+: .+")  # "label: value", in a question for the wrong one of several facts

@@ -90,9 +90,8 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
             round(8 * engine.weight_bytes / engine.parameters)
         )
     planned = plan(model, chosen, driver=driver)
-    once, eleven = (
-        engine.count_tokens(SENTENCE * n) for n in (1, 11)
-    )  # both counts include the chat template
+    # Both counts include the chat template.
+    once, eleven = (engine.count_tokens(SENTENCE * n) for n in (1, 11))
     each = (eleven - once) / 10
     prompt = SENTENCE * max(1, round((exam.prompt_tokens - (once - each)) / each))
     tokens = max(MIN_ANSWER_TOKENS, exam.answer_tokens)

@@ -154,9 +154,8 @@ class ServedLlamaCpp(LlamaCpp):
         try:
             piece, event = self._run(body, stop, on_piece, request.logprobs)
         except CourseError:
-            self._counted(
-                request, context
-            )  # if the prompt was too long, this raises an error with the numbers
+            # If the prompt was too long, this raises an error with the numbers.
+            self._counted(request, context)
             raise
         # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})

@@ -59,9 +59,8 @@ class BoundedConnection(H11Protocol):
             others = cast("Iterable[BoundedConnection]", self.connections - {self})
             waiting = (other for other in others if other.waits_for_client)
             if (victim := min(waiting, key=lambda other: other.since, default=None)) is not None:
-                self.connections.discard(
-                    victim
-                )  # at once; further connections may come before connection_lost
+                # At once; further connections may come before connection_lost.
+                self.connections.discard(victim)
                 victim.transport.abort()
                 self.logger.warning("more than %d connections: one is closed", limits.MAX_CONNECTIONS)
 
@@ -76,9 +75,8 @@ class BoundedConnection(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self.since = (
-                self.loop.time()
-            )  # only at the start of a request, so that a slow body does not extend it
+            # Only at the start of a request, so that a slow body does not extend it.
+            self.since = self.loop.time()
         if self.conn.their_state is not h11.IDLE:
             self._stop_timer()
         elif self.timer is None:

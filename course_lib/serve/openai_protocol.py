@@ -44,9 +44,8 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
 
 async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: complete each prompt."""
-    if (
-        body.logprobs and body.logprobs * len(body.prompt) > MAX_PROMPTS
-    ):  # 20 alternatives for each token of 64 prompts took 1.3 GB
+    # 20 alternatives for each token of 64 prompts took 1.3 GB.
+    if body.logprobs and body.logprobs * len(body.prompt) > MAX_PROMPTS:
         what = f"{body.logprobs} for each of {len(body.prompt)} prompts, together more than {MAX_PROMPTS}"
         raise ApiError("logprobs", what, "send fewer prompts in a request")
     tag = worker.store.find_generative(body.model, "generate")

@@ -63,9 +63,8 @@ class ServerProcess:
         program = shutil.which(command[0], path=os.pathsep.join((here, os.environ.get("PATH", ""))))
         if program is None:
             raise CourseError(f"{name} is not installed: no program {command[0]}", install)
-        folder = tempfile.mkdtemp(
-            prefix="course-server-"
-        )  # the supervisor process removes it if this process is killed
+        # The supervisor process removes it if this process is killed.
+        folder = tempfile.mkdtemp(prefix="course-server-")
         self.log, self.pids = log or Path(folder, "server.log"), list[int]()
         own = {key: value.replace("{folder}", folder) for key, value in environment.items()}
         order = {

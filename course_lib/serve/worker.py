@@ -73,9 +73,8 @@ class Worker:
         self.schemas = ThreadPoolExecutor(max(MAX_SCHEMAS, parallel // 2), thread_name_prefix="course-schema")
         self.embeddings = ThreadPoolExecutor(MAX_EMBEDDINGS, thread_name_prefix="course-embed")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
-        self.shows = ThreadPoolExecutor(
-            1, thread_name_prefix="course-show"
-        )  # for answers with whole vocabularies
+        # For answers with whole vocabularies.
+        self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")
         self._channels: dict[Channel, ThreadPoolExecutor] = {}  # for each running or waiting request
         self._work: set[Future[Any]] = set()  # their jobs, and jobs that are about to stop
 

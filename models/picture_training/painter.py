@@ -31,10 +31,11 @@ from picture_training.tensors import from_minus_one
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
 BATCH, STEPS, LEARNING_RATE = 32, 2600, 2e-3
+# Hidden size of the text encoder; DeepFloyd IF pads every prompt to 77 tokens.
 TEXT_WIDTH, MAX_TOKENS = (
     64,
     77,
-)  # hidden size of the text encoder; DeepFloyd IF pads every prompt to 77 tokens
+)
 DROPPED = 0.1  # share of the prompts that are replaced by an empty one
 EMA = 0.998  # decay of the moving average of the weights, about the last 500 steps; the average is published
 TIMES = 1000  # noise levels

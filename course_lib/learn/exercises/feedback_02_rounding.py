@@ -38,9 +38,8 @@ def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]])
             codes, scale = absmax_codes(np.zeros(4, dtype=np.float32))
         except (ZeroDivisionError, FloatingPointError):
             return ZEROS
-    made_of_nan = any(
-        "in cast" in str(warning.message) for warning in warned
-    )  # NaN becomes 0, but only on some processors
+    # NaN becomes 0, but only on some processors.
+    made_of_nan = any("in cast" in str(warning.message) for warning in warned)
     wrong = np.any(as_array(codes)) or np.any(np.isnan(np.asarray(codes, dtype=float)))
     return ZEROS if made_of_nan or wrong or not np.isfinite(scale) else None
 

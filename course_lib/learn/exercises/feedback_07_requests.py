@@ -109,9 +109,8 @@ def check_events(events: Events) -> str | None:
     return None
 
 
-Sent = tuple[
-    float, float, float, bool
-]  # a request: due, sent and ended (seconds), and whether it was answered
+# A request: due, sent and ended (seconds), and whether it was answered.
+Sent = tuple[float, float, float, bool]
 
 
 def _report(
