@@ -85,6 +85,7 @@ def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Es
     if not values or not 0 < q < 1:
         raise ValueError(f"{len(values)} values and q={q}; at least one value and 0 < q < 1 are needed")
     ordered, n, tail = sorted(values), len(values), (1 - coverage) / 2
+    # The probability that exactly k values lie below the quantile.
     chance = [
         math.exp(
             math.lgamma(n + 1)
@@ -94,11 +95,10 @@ def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Es
             + (n - k) * math.log(1 - q)
         )
         for k in range(n + 1)
-    ]  # of k values below the quantile
+    ]
     below = list(itertools.accumulate(chance))
-    low = next(
-        k for k in range(n + 1) if below[k] > tail
-    )  # the quantile lies above the low-th smallest value
+    # The interval begins at the low-th smallest value.
+    low = next(k for k in range(n + 1) if below[k] > tail)
     high = next(k for k in range(n + 1) if below[k] >= 1 - tail)
     value = ordered[min(n - 1, math.ceil(q * n) - 1)]
     return Estimate(

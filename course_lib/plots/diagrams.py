@@ -10,11 +10,12 @@ from matplotlib.patches import Rectangle
 from course_lib.plots.base import COLOURS, Picture
 
 WAYS = ("bi-encoder", "late interaction", "cross-encoder")
+# In UNITs: a matrix's longest and thinnest side, and the space for + and x.
 LONGEST_SIDE, THINNEST_SIDE, GAP = (
     100.0,
     1.0,
     14.0,
-)  # units: a matrix's longest and thinnest side, the space for + and x
+)
 LABEL, BELOW, ABOVE = 54.0, 20.0, 6.0  # units: width of a label, space below and above the tallest matrix
 UNIT = 0.032  # inches
 CAPTION: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 9}

@@ -57,9 +57,8 @@ class ServerProcess:
         Raises CourseError if the program is missing, or not ready in time.
         """
         self.name, self.url, self._ready = name, f"http://127.0.0.1:{port}", ready
-        here = sysconfig.get_path(
-            "scripts"
-        )  # where pip puts programs; PATH lacks it if no environment is active
+        # Where pip puts programs; PATH lacks it if no environment is active.
+        here = sysconfig.get_path("scripts")
         program = shutil.which(command[0], path=os.pathsep.join((here, os.environ.get("PATH", ""))))
         if program is None:
             raise CourseError(f"{name} is not installed: no program {command[0]}", install)

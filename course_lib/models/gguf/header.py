@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 from course_lib.models.files.headers import Tensor
 
 MAGIC, VERSIONS = int.from_bytes(b"GGUF", "little"), (2, 3)
+# GGUF type code -> struct format character.
 SCALARS = dict(enumerate("BbHhIif?")) | {
     10: "Q",
     11: "q",
     12: "d",
-}  # GGUF type code -> struct format character
+}
 STRING, ARRAY = 8, 9  # the other GGUF type codes
 CONTROL = 3  # a type of token
 LENGTH = struct.Struct("<Q")
