@@ -38,8 +38,8 @@ def squad_tokens(text: str) -> list[str]:
 def squad_exact(prediction: str, gold: str) -> float:
     """Return 1 if both texts are equal after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016).
 
-    For public reading sets. The course's exam is marked by `answering.exact_match`, which keeps the points of
-    numbers.
+    It is for public reading sets. The course's own questions are scored by `answering.exact_match`, which
+    keeps decimal points.
     """
     return float(squad_tokens(prediction) == squad_tokens(gold))
 
@@ -54,9 +54,9 @@ def token_f1(prediction: str, gold: str) -> float:
 
 
 def character_f1(prediction: str, gold: str) -> float:
-    """Return the F1 of the characters that both texts share, spaces left out.
+    """Return the F1 of the characters that both texts share, without spaces.
 
-    It is KorQuAD's measure for Korean, where a particle makes another word (Lim et al. 2019,
+    This is KorQuAD's metric for Korean, where a particle is attached to its noun (Lim et al. 2019,
     arXiv:1909.07005).
 
     >>> round(character_f1("하늘은행은", "하늘은행"), 3)
@@ -80,15 +80,16 @@ def best_of(metric: Callable[[str, str], float], prediction: str, golds: Iterabl
 def faithful(answer: str, passages: Iterable[str]) -> bool:
     """Whether one of the passages contains the answer word for word, after SQuAD's normalisation.
 
-    Decimal points stay, so that 15% is not found in 1.5%. It tells nothing about whether the answer is right.
-    An answer without a word is in no passage.
+    Decimal points are kept, so that 15% is not found in 1.5%. The result does not tell whether the answer is
+    right. An answer without words is in no passage.
     """
     words = _with_points(answer)
-    found = f" {' '.join(words)} "
-    return bool(words) and any(found in f" {' '.join(_with_points(text))} " for text in passages)
+    phrase = f" {' '.join(words)} "
+    return bool(words) and any(phrase in f" {' '.join(_with_points(text))} " for text in passages)
 
 
 def _with_points(text: str) -> list[str]:
+    """Return SQuAD's tokens, with decimal points kept as the word "point"."""
     return squad_tokens(re.sub(r"(?<=\d)\.(?=\d)", "point", text))
 
 
@@ -97,10 +98,10 @@ def _with_points(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Abstention:
-    """How well a system refuses what it cannot answer. Each is a share with its interval.
+    """How well a system refuses the questions that it should refuse. Each is a share with its interval.
 
-    precision: of what was refused, what had to be. recall: of what had to be refused, what was.
-    false_refusals: of what could be answered, what was refused.
+    precision: the share of the refusals that were right. recall: the share of the questions to refuse that
+    were refused. false_refusals: the share of the answerable questions that were refused.
     """
 
     precision: Estimate | None
@@ -109,7 +110,7 @@ class Abstention:
 
 
 def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
-    """Compare what was refused with what should have been. A share of nothing is None."""
+    """Compare the actual refusals with the right ones. A share of no questions is None."""
     _check_lengths(refused, should)
 
     def share(values: list[bool]) -> Estimate | None:
@@ -126,7 +127,7 @@ def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
 def refusal_threshold(confidence: Sequence[float], allowed: float) -> float:
     """Return the highest of these confidences below which at most a share `allowed` of them lies.
 
-    confidence: those of questions that can be answered. Raises ValueError without any, and unless allowed is
+    confidence: of questions that can be answered. Raises ValueError if it is empty, and unless allowed is
     between 0 and 1.
     """
     if not confidence or not 0 <= allowed <= 1:
@@ -160,7 +161,10 @@ def confusion_matrix(
 
 
 def macro_f1(predicted: Labels, gold: Sequence[str], draws: int = 1000) -> Estimate:
-    """Return the unweighted mean of the F1 of every label that occurs, with a bootstrap interval."""
+    """Return the unweighted mean of the F1 of every label that occurs, with a bootstrap interval.
+
+    draws: the number of resamples.
+    """
     labels = list(dict.fromkeys([*gold, *predicted]))
     index = {label: i for i, label in enumerate(labels)}
     rows = np.array([(index[g], index[p]) for g, p in zip(gold, predicted, strict=True)])
@@ -242,7 +246,7 @@ def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, 
 
 
 def softmax(logs: NDArray[Any]) -> NDArray[Any]:
-    """Return exp(logs), normalized over the last axis; numbers of any size overflow nowhere."""
+    """Return exp(logs), normalized over the last axis, without overflow."""
     powers = np.exp(logs - logs.max(-1, keepdims=True))
     normalized: NDArray[Any] = powers / powers.sum(-1, keepdims=True)
     return normalized

@@ -55,9 +55,9 @@ def _search(store: VectorStore, texts: Sequence[str], k: int) -> list[list[Docum
 
 
 def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Return each label's share of the votes: one vote per neighbour, and one for all labels that none has.
+    """Return each label's share of the votes: one vote per neighbour, and one for all other labels together.
 
-    So no label is impossible, whose logarithm could not be taken.
+    So no label has the probability 0, whose logarithm is infinite.
 
     >>> vote([("a", "lost"), ("b", "lost"), ("c", "stolen")])
     {'lost': 0.5, 'stolen': 0.25, '': 0.25}

@@ -1,8 +1,8 @@
-"""Tell whether a handbook states what a question about one of its products asks.
+"""Estimate whether a handbook contains the answer to a question about one of its products.
 
-What is asked, such as a card's annual fee, is a topic. Two linear classifiers over sentence embeddings
-learned 216 topics from the handbooks of other banks (models/haneul-topics): one reads the question, the other
-each sentence.
+The topic of a question is the attribute that it asks for, such as a credit card's annual fee. Two linear
+classifiers over sentence embeddings know 216 topics, which they learned from the handbooks of other banks
+(models/haneul-topics). The classifier "asked" reads a question, "stated" reads each sentence of the handbook.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from course_lib.retrieval.sentences import split_sentences
 
 FOLDER = data.MODELS / "haneul-topics"
 WEIGHTS_FILE = "topics.safetensors"
-SCALE = 10.0  # of an embedding of length 1, before a classifier
+SCALE = 10.0  # factor of the unit-length embeddings before a classifier
 SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
 
 
 class StatedTopics:
-    """How likely the passages about a question's product state what it asks.
+    """Estimates whether the passages about a question's product state what it asks.
 
-    passages: of a handbook. names: of its products; a passage is about those that it names. Only passages
-    about the product in question count, since one about a sibling states the same topic.
+    passages: of a handbook. names: of its products. Only passages that name the product in question count,
+    since a passage about another product may state the same attribute.
     """
 
     def __init__(self, passages: Sequence[Source], names: Collection[str]) -> None:
@@ -40,19 +40,19 @@ class StatedTopics:
         self._stated = functools.cache(self._highest)
 
     def named(self, question: str) -> str:
-        """Return the longest name in a question, in lower case; "" without one."""
+        """Return the longest product name in a question, in lower case; "" if there is none."""
         found = (name.lower() for name in self.names if name.lower() in question.lower())
         return max(found, key=len, default="")
 
     def about(self, name: str, passages: Sequence[Source] | None = None) -> list[Source]:
-        """Return the passages, by default all, with a name, which is in lower case."""
+        """Return the passages that contain a product name. passages: by default all. name: in lower case."""
         chosen = self.passages if passages is None else passages
         return [source for source in chosen if name in f"{source.title}\n{source.text}".lower()]
 
     def log_odds(self, question: str) -> float:
         """Return the log-odds of "the handbook states it", from -4.6 to 4.6.
 
-        -4.6 for a question without a product's name, and for a product that no passage names.
+        It is -4.6 for a question without a product name, and for a product that no passage names.
         """
         name, share = self.named(question), 0.0
         if name and self.about(name):
@@ -60,27 +60,27 @@ class StatedTopics:
         return math.log((share + SMOOTHING) / (1 - share + SMOOTHING))
 
     def _highest(self, name: str) -> NDArray[np.float32]:
-        """Return for each topic the probability of the sentence that states it most clearly."""
+        """Return, for each topic, the highest probability that a sentence about the product states it."""
         highest: NDArray[np.float32] = np.max([_stated(source) for source in self.about(name)], axis=0)
         return highest
 
 
 @functools.cache  # a passage may name several products
 def _stated(source: Source) -> NDArray[np.float32]:
-    """Return for each topic the highest probability of one of the passage's sentences, or of its title."""
+    """Return, for each topic, the highest probability that a sentence (or the title) states it."""
     probabilities = _probabilities("stated", [source.title, *sentences(source.text)])
     highest: NDArray[np.float32] = probabilities[:, :-1].max(axis=0)
     return highest
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Yield the sentences of a text; a line break ends one, too."""
+    """Yield the sentences of a text; a line break also ends a sentence."""
     for line in text.split("\n"):
         yield from filter(None, map(str.strip, split_sentences(line)))
 
 
 def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return (texts, topics), each row with the sum 1. "stated" has a last column for no topic."""
+    """Return probabilities (texts, topics). "stated" has a last column for sentences without a topic."""
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     weights = _weights()
     vectors = np.asarray(embedder.embed_documents(list(texts)), dtype=np.float32)

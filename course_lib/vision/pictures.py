@@ -1,4 +1,4 @@
-"""Open pictures as RGB, the right way up, and refuse files that are none, cut off, or too large."""
+"""Open pictures as upright RGB; reject files that are no pictures, truncated, or too large."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def plan_pictures(
 
 
 def ways(model: str, *, width: int = 1024, height: int = 1024, batch: int = 1) -> Iterator[PicturePlan]:
-    """Yield the plans of a model with and without quantization and offloading, the most faithful first."""
+    """Yield the plans of a model with and without quantization and offloading, the least compressed first."""
     for weight_format, text_format, offload in WAYS:
         yield plan_pictures(
             model,
