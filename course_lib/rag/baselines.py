@@ -81,7 +81,7 @@ class LinearClassifier(Classifier):
 class KernelClassifier(Classifier):
     """A support vector machine with a Gaussian kernel on embeddings (Cortes and Vapnik 1995).
 
-    Fitted by `fit`. embedders: LangChain Embeddings; the vectors of several models stand side by side. Each
+    Fitted by `fit`. embedders: LangChain Embeddings; the vectors of several models are concatenated. Each
     model's vectors are centred and scaled to length 1, since those of some models all lie close together. C:
     the inverse strength of regularisation. gamma: the kernel is exp(-gamma x distance²).
     """

@@ -20,6 +20,7 @@ def _megabytes(parameters: int, bits: float) -> float:
     return parameters * bits / 8 / 10**6
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 SIZES = (
     (lambda p, b: _megabytes(p, int(b)), "4.5 bits were taken for 4: `bits` may be a fraction"),
     (lambda p, b: p * b / 10**6, "that counts 4 bits as 4 bytes; a byte has 8 bits"),
@@ -45,6 +46,7 @@ def _bits(logs: Sequence[float], text: str) -> float:
     return -sum(logs) / math.log(2) / len(text.encode())
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 BITS = (
     (
         lambda logs, text: -sum(logs) / math.log(2) / len(text),
@@ -221,6 +223,7 @@ def _needed(n: int, low: float, high: float, gain: float) -> float:
     return n * ((high - low) / 2 / gain) ** 2
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 NEEDED = (
     (
         lambda n, low, high, gain: n * (high - low) / 2 / gain,

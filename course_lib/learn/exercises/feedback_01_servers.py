@@ -33,6 +33,7 @@ def _reading(calls: Sequence[Call]) -> float:
     return median(map(_read_rate, _first_times(calls)))
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 READING = (
     (
         lambda calls: median(_read_rate(reply) for _, reply in calls),

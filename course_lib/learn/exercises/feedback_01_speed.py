@@ -27,6 +27,7 @@ def _rates(runs: Runs, count: Counter) -> list[float]:
     return [count(text) / seconds for seconds, text in runs]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 SPEEDS = (
     (
         lambda runs, count: sum(len(text) for _, text in runs) / sum(s for s, _ in runs),
@@ -105,6 +106,7 @@ def _most_by(rule: Callable[..., float]) -> Callable[..., int]:
     return lambda q, p, a, r, w, first, last: max(-1, math.floor((rule(q, p, a, r, w, first, last) - q) / p))
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 FITTING = (
     (
         _most_by(lambda q, p, a, r, w, first, last: first * r),

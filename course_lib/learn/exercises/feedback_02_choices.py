@@ -54,6 +54,7 @@ def _sweep(points: Points) -> list[str]:
     return kept
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 FRONTS: tuple[tuple[Callable[[Points], Any], str], ...] = (
     (
         lambda points: [name for name in points if name in _front(points)],

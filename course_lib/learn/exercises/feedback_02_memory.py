@@ -126,6 +126,7 @@ def _right_cache_bytes(
     return 2 * kv_heads * head_dim * bytes_per_number * kept
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
     (
         lambda n, h, k, d, t, b, w, size: 2 * n * k * d * t * b,

@@ -169,6 +169,7 @@ def _values_for_codes(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray
     return values[codes], largest
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
     (lambda b, v: _divided_by(float(b.max()), b, v), TAKE_ABS),
     (

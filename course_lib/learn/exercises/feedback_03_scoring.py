@@ -250,6 +250,7 @@ def _one_syllable_is_not_enough(tokens: Tokens) -> str | None:
     return None
 
 
+# What every answer to 03.3 must do; each function returns feedback, or None.
 PROPERTIES = (
     _forms_are_one,
     _nouns_find_themselves,

@@ -178,6 +178,7 @@ def _paired(a: np.ndarray, b: np.ndarray) -> float:
     return float((a - b).std(ddof=1))
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 MISTAKES_AT_HALF: tuple[tuple[Needed, str], ...] = (
     (_needed(lambda a, b: (a - b).std()), "s is estimated from the trial, so divide by n - 1: .std(ddof=1)"),
     (

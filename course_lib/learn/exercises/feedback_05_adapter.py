@@ -248,6 +248,7 @@ def _largest(memory: float, share: float | None = None, bits: float = 16) -> flo
     return memory / (16 if share is None else bits / 8 + 16 * share)
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 LARGEST_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda m, s=None, b=16: m / (16 if not s else b / 8 + 16 * s),

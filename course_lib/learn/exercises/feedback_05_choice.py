@@ -69,6 +69,7 @@ def _marginal(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
     }
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda f, s, g: shares_of_causes(f, s, g, blind=True),
@@ -172,6 +173,7 @@ def _stale(f: Facts) -> bool:
     return f["days_between_changes"] <= f["days_to_retrain"]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CHOICE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (lambda f: "search", "you always choose the search: it brings facts, but teaches no form"),
     (

@@ -85,6 +85,7 @@ def _by_id(turns: Sequence[Turn], end: int) -> list[int]:
     return [IGNORED if label in asked else label for label in _labels(turns, end)]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         _all_tokens,
@@ -265,6 +266,7 @@ def _fair(alpha: float, rank: int, new_rank: int) -> float:
     return alpha * math.sqrt(new_rank / rank)
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda alpha, r, new: alpha,

