@@ -221,9 +221,9 @@ def losses(
     lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
     marked. Every line is labelled with its name.
 
-    To be described: the first and the last loss of each line, and its loss at the kept step. Raises
-    ValueError for no lines, more lines than colours, a line without points, a loss that is not finite, and a
-    kept step at which its line has no loss.
+    Describe in the text below the figure: the first and the last loss of each line, and its loss at the kept
+    step. Raises ValueError for no lines, more lines than colours, a line without points, a loss that is not
+    finite, and a kept step at which its line has no loss.
     """
     kept = dict(best or {})
     if not 0 < len(lines) <= len(COLOURS):

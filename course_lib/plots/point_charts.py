@@ -205,9 +205,9 @@ def scatter(
 
     groups: name -> (x, y) points; every group has its own combination of colour and marker. The names of up
     to 4 stand in the middle of their points, those of more in a legend. notes: text -> the (x, y) of a star
-    that it labels. others: points that are small and grey. To be described: which groups lie apart and which
-    overlap. Raises ValueError for no groups, for more groups than combinations, for a group without points,
-    and for a non-finite number.
+    that it labels. others: points that are small and grey. Describe in the text below the figure: which
+    groups lie apart and which overlap. Raises ValueError for no groups, for more groups than combinations,
+    for a group without points, and for a non-finite number.
     """
     stars = dict(notes or {})
     check_count(len(groups), len(MARKER_STYLES), "groups")

@@ -13,7 +13,7 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
 from course_lib.models.files.pictures import part_weights, pipeline_parts
 from course_lib.models.files.weights import (
-    check_depth,
+    check_layer_count,
     check_weights,
     raise_on_difference,
     refuse_integers,
@@ -73,7 +73,7 @@ def _check_part(folder: Path, kind: Any) -> None:
     weights = part_weights(folder)
     if not weights:
         raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
-    check_depth(folder)
+    check_layer_count(folder)
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -31,7 +31,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     import torch
     from transformers import AutoConfig, PreTrainedModel
 
-    check_depth(folder)
+    check_layer_count(folder)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
     if getattr(settings, "quantization_config", None):
         return
@@ -71,7 +71,7 @@ def _model_class(auto_class: Any, settings: Any) -> Any:
     return _get_model_class(settings, mapping)
 
 
-def check_depth(folder: Path) -> None:
+def check_layer_count(folder: Path) -> None:
     """Raise CourseError for a config.json with so many layers that to build them would take hours."""
 
     def deepest(values: Any, named: bool) -> int:
