@@ -1,4 +1,7 @@
-"""POST /api/create: make the user's own models from uploaded GGUF files or from models in the store."""
+"""POST /api/create: make the user's own models from uploaded GGUF files or from models in the store.
+
+A tag is the store's record of a model under one name. The library lists the models that can be pulled.
+"""
 
 from __future__ import annotations
 

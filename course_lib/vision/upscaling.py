@@ -110,7 +110,7 @@ def import_spandrel() -> Any:
         try:
             import spandrel
         except ImportError as error:
-            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # pyproject.toml tells why
+            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # without torchvision
             raise CourseError(f"the driver spandrel is not installed: {error}", fix) from error
         finally:
             for name, module in stand_ins.items():

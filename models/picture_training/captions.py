@@ -1,7 +1,8 @@
 """Evaluate a captioner: which facts its captions state rightly, and how it copes with changed pictures.
 
-Also measured: token F1, and corpus BLEU by sacrebleu (Papineni et al. 2002, P02-1040). The test pictures were
-not seen in training; those of the split "combinations" show combinations of facts that training leaves out.
+Also measured: token F1, and corpus BLEU by sacrebleu (Papineni et al. 2002, P02-1040). The test pictures,
+which bankworld draws, were not seen in training; those of the split "combinations" show combinations of facts
+that training leaves out.
 """
 
 from __future__ import annotations

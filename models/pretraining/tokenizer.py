@@ -24,14 +24,14 @@ CHAT_TEMPLATE = (
 
 
 def sample_text(n: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of each kind of training document, to train the BPE on."""
+    """Yield texts of each kind of training document, about fictional banks, to train the BPE on."""
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
         yield prose(rng)
         for make in (
             documents.labelling,
             documents.small_talk,
-            lambda r: documents.question_answering(r, 1, 6, 0.5),
+            lambda r: documents.question_answering(r, n=1, turns=6, written=0.5),
         ):
             yield "\n".join(f"{user}\n{answer}" for user, answer in make(rng))
 

@@ -143,7 +143,8 @@ def check_case(options: Sequence[Sequence[float]]) -> str | None:
     """Check 09.3: three options of which each wins by another way to score them.
 
     An option is (log-probability, tokens, log-probability without the question). The ways: the
-    log-probability, that per token, and the difference of the two log-probabilities.
+    log-probability (per="answer"), that per token (per="token"), and the difference of the two
+    log-probabilities (per="surprise").
     """
     if feedback := check_length(
         options, "options, each as (log-probability, tokens, log-probability alone)", 3
