@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import data
 from course_lib.atomic import atomic_folder
@@ -163,7 +163,7 @@ def build_adapter(adapter: Adapter) -> Path:
         shutil.copytree(result.folder, folder, dirs_exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
         (folder / "README.md").write_text(card(adapter, result, evaluation), "utf-8")
-        seal(folder)
+        write_manifest(folder)
     return data.MODELS / adapter.name
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
@@ -159,7 +159,7 @@ def publish() -> None:
             (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
             if name == "haneul-augmented":
                 shutil.copy(PAIRS, folder / "pairs.jsonl")
-            seal(folder)
+            write_manifest(folder)
 
 
 PARTS = {"writer": train_writer, "pairs": write, "augmented": train_both, "publish": publish}

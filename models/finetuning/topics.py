@@ -24,7 +24,7 @@ from bankworld import korean, korean_text, schema
 from bankworld.bank import Bank, Entity
 from bankworld.contexts import templates
 from bankworld.passages import fillers, slot_text
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 from safetensors.torch import save_file
 
 from course_lib.atomic import atomic_folder
@@ -219,7 +219,7 @@ def write_card(folder: Path) -> None:
     """Write the model card; its text contains figures that `python -m benchmarks.exam refusals` measured."""
     log = json.loads((folder / "training-log.json").read_text("utf-8"))
     (folder / "README.md").write_text(CARD.format(**log, banks=BANKS, epochs=EPOCHS), "utf-8")
-    seal(folder)
+    write_manifest(folder)
 
 
 if __name__ == "__main__":

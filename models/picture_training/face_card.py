@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from bankworld.pictures.faces import View, face
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import load
 from course_lib.measure import machine
@@ -99,7 +99,7 @@ def write_card(folder: Path) -> None:
         rows="\n".join(rows),
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)
 
 
 def share(estimate: list[float] | Estimate, digits: int = 1) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import load
 from course_lib.measure import machine
@@ -138,4 +138,4 @@ def write_card(folder: Path) -> None:
         **{name: value for name, value in found.items() if name.startswith("frechet_")},
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib.measure import machine
 from course_lib.models.files.headers import read_safetensors_header
@@ -48,4 +48,4 @@ def publish(run: Run, folder: Path, evaluation: dict[str, Any], **figures: Any) 
         **figures,
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)

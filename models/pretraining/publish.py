@@ -42,15 +42,15 @@ def publish(name: str, run: Path, threads: int) -> None:
         model.save_pretrained(folder)
         PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
         shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
-        seal(folder)
+        write_manifest(folder)
         loaded = load(folder)
         measured = evaluate(loaded)
         (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
         (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
-        seal(folder)
+        write_manifest(folder)
 
 
-def seal(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
     """Write the SHA-256 of every file of a folder and its subfolders into manifest.json."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
     digests = {p.relative_to(folder).as_posix(): data.sha256(p) for p in files}
