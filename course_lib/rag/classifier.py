@@ -220,8 +220,11 @@ class RAGLLMClassifier(NeighbourClassifier):
         labels = [sorted({label for _, label in near}) for near in found]
         asked = [i for i, names in enumerate(labels) if len(names) > 1]
         prompts = [label_prompt(texts[i], found[i][::-1]) for i in asked]  # the most similar one last
-        scored = score_labels(self.model, prompts, [labels[i] for i in asked]) if asked else []
-        scores = dict(zip(asked, scored, strict=True))
+        scores: dict[int, dict[str, float]] = {}
+        if asked:
+            with self.model.engine() as engine:
+                scored = score_labels(engine, prompts, [labels[i] for i in asked])
+            scores = dict(zip(asked, scored, strict=True))
         return [self._combine(near, scores.get(i)) for i, near in enumerate(found)]
 
     def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
@@ -252,11 +255,13 @@ def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
 
 
 def score_labels(
-    model: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+    engine: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]], prefix: Any = None
 ) -> list[dict[str, float]]:
-    """Return for each prompt its candidate label -> log-probability, normalized over the candidates."""
-    with model.engine() as engine:
-        scores = engine.score_each(prompts, candidates)
+    """Return for each prompt its candidate label -> log-probability, normalized over the candidates.
+
+    engine: a loaded model. prefix: what its `read_prefix` returned.
+    """
+    scores = engine.score_each(prompts, candidates, prefix=prefix)
     return [
         dict(zip(labels, (row - np.logaddexp.reduce(row)).tolist(), strict=True))
         for labels, row in zip(candidates, scores, strict=True)
