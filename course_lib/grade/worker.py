@@ -15,7 +15,12 @@ from course_lib.grade.peer import Peer, PeerFailed
 from course_lib.grade.protection import protect
 from course_lib.grade.values import encode_error
 
-MAGIC = re.compile(r"^([ \t]*)[%!?].*$", re.M)  # Jupyter's own commands, which are not Python
+# Jupyter's own commands, which are not Python, and what takes their place: %time runs a statement.
+COMMANDS = (
+    (re.compile(r"^(\s*|.*=\s*)%time\s+(?=\S)"), r"\1"),
+    (re.compile(r"^(\s*)[%!?].*"), r"\1pass"),
+    (re.compile(r"^(\s*).*[\w*\]]\?\??\s*$"), r"\1pass"),
+)
 CELL = "<exercise>"
 
 
@@ -56,12 +61,25 @@ def _namespace() -> dict[str, Any]:
 
 
 def plain_python(source: str) -> str:
-    """Return a cell without Jupyter's commands. A source that Python accepts stays as it is."""
-    try:
-        compile(source, CELL, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (SyntaxError, ValueError):
-        return MAGIC.sub(r"\1pass", source)
-    return source
+    """Return a cell without Jupyter's commands, with as many lines.
+
+    Only lines of which Python complains are changed: others that look alike belong to a text or expression.
+    """
+    lines = re.split("\r\n|\r|\n", source)
+    for _ in lines:
+        try:
+            compile("\n".join(lines), CELL, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        except SyntaxError as error:
+            number = min(error.lineno or 1, len(lines)) - 1
+            forms = (form.sub(new, lines[number]) for form, new in COMMANDS if form.match(lines[number]))
+            if (changed := next(forms, lines[number])) == lines[number]:
+                break
+            lines[number] = changed
+        except ValueError:  # a zero byte
+            break
+        else:
+            break
+    return "\n".join(lines)
 
 
 def _run(source: str, namespace: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -15,7 +16,7 @@ from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, 
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
-MOST_TRIED = 6  # points of a line that are tried as the place of its name
+FIRST_TRIED, MOST_TRIED = 6, 24  # points of a line that are tried as the place of its name
 BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its size
 
 
@@ -134,8 +135,8 @@ NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_
 def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
     """Write the name of each line at the one of its points that is vertically farthest from the others.
 
-    Where it would cover a line there, even its own, it stands at the next such point that is free.
-    noted: (x, y) of points that have a name of their own, near which there is no room.
+    Where it would cover a line there, even its own, it stands at the next such point that is free, or to the
+    left or right of one. noted: (x, y) of points that have a name of their own, near which there is no room.
     """
     axes.autoscale_view()  # sets the limits of the axes, which the transformations need
     to_axes = axes.transScale + axes.transLimits
@@ -146,18 +147,20 @@ def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
         free = [min((_gap(place, other) for other in others), key=abs, default=1.0) for place in places]
         crowded = [bool((abs(taken - place) < (0.25, 0.1)).all(axis=1).any()) for place in places]
         room = [abs(gap) * (not near) for gap, near in zip(free, crowded, strict=True)]
+        best = sorted(range(len(room)), key=lambda i: -room[i])[:MOST_TRIED]
+        usual = ["left" if x < 0.2 else "right" if x > 0.8 else "center" for x, _ in places]
+        spots = [(i, above, usual[i]) for i in best[:FIRST_TRIED] for above in (free[i] > 0, free[i] <= 0)]
+        spots += itertools.product(best, (True, False), ("left", "right", "center"))
         choices: list[tuple[tuple[float, float], dict[str, Any]]] = []
-        for best in sorted(range(len(room)), key=lambda i: -room[i])[:MOST_TRIED]:
-            side = "left" if places[best][0] < 0.2 else "right" if places[best][0] > 0.8 else "center"
-            for above in (free[best] > 0, free[best] <= 0):
-                where = {"va": "bottom" if above else "top", "position": (0, 7 if above else -7), "ha": side}
-                choices.append((tuple(line.get_xydata()[best]), where))
+        for i, above, side in spots:
+            where = {"va": "bottom" if above else "top", "position": (0, 7 if above else -7), "ha": side}
+            choices.append((tuple(line.get_xydata()[i]), where))
         look = NEAR | {"color": line.get_color(), "weight": "bold", "bbox": PALE}
         _put(axes.annotate(line.get_label(), choices[0][0], **look), choices)
 
 
 def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, Any]]]) -> None:
-    """Set a text to the first of some places where it covers no line and no other text, else to the first.
+    """Set a text to the first of some places where it covers nothing, else to one where it covers the least.
 
     choices: the (x, y) of the point that it names, and settings, such as its position beside that point.
     """
@@ -165,13 +168,29 @@ def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, An
     axes.figure.draw_without_rendering()  # computes the boxes of the texts
     paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
     taken = [other.get_window_extent() for other in axes.texts if other is not text]
-    for text.xy, settings in (*choices, choices[0]):
+    least, best = inf, choices[0]
+    for choice in choices:
+        text.xy, settings = choice
         text.set(**settings)
-        text.get_window_extent()  # moves the text; the box that it returns includes the line to the point
-        box = Text.get_window_extent(text).padded(-1)
-        covers = box.count_overlaps(taken) or any(path.intersects_bbox(box, filled=False) for path in paths)
-        if axes.bbox.count_contains(box.corners()) == 4 and not covers:
+        if (covered := _covered(text, taken, paths)) < least:
+            least, best = covered, choice
+        if not least:
             return
+    text.xy, settings = best
+    text.set(**settings)
+
+
+def _covered(text: Any, taken: Sequence[Any], paths: Sequence[Any]) -> int:
+    """How much a text covers where it stands: the lines, their points, and ten times as much each other text.
+
+    taken: the boxes of the other texts. paths: the lines, in pixels. A corner outside the axes counts most.
+    """
+    text.get_window_extent()  # moves the text; the box that it returns includes the line to the point
+    box = Text.get_window_extent(text).padded(-1)
+    points = sum(box.count_contains(path.vertices) for path in paths)
+    lines = sum(path.intersects_bbox(box, filled=False) for path in paths)
+    outside = 4 - text.axes.bbox.count_contains(box.corners())
+    return int(points + lines + 10 * box.count_overlaps(taken) + 100 * outside)
 
 
 def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:

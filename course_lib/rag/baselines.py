@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from course_lib.errors import CourseError
-from course_lib.rag.classifier import Classifier, Evidence, Row, score_labels, scoring_model
+from course_lib.rag.classifier import (
+    Classifier,
+    Evidence,
+    Row,
+    digest,
+    loading_options,
+    name_of,
+    score_labels,
+    scoring_model,
+)
 from course_lib.rag.evaluate import sharpen, softmax
 from course_lib.rag.prompt import label_prompt
 
@@ -39,6 +48,10 @@ class LinearClassifier(Classifier):
     def __repr__(self) -> str:
         return f"LinearClassifier({type(self.embeddings).__name__}, C={self.C}, words={self.words})"
 
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        check_fitted(self)
+        return [*super()._state(texts), name_of(self.embeddings), self._learned]
+
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> LinearClassifier:
         """Fit it to labelled texts. Raises CourseError for fewer than two different labels."""
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -57,6 +70,7 @@ class LinearClassifier(Classifier):
         )
         linear = LinearSVC(C=self.C) if self.words else LogisticRegression(C=self.C, max_iter=500)
         self._model: Any = linear.fit(self._features(texts), list(labels))
+        self._learned = digest([list(texts), list(labels)])
         return self
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
@@ -94,6 +108,10 @@ class KernelClassifier(Classifier):
         names = ", ".join(type(e).__name__ for e in self.embedders)
         return f"KernelClassifier([{names}], C={self.C}, gamma={self.gamma})"
 
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        check_fitted(self)
+        return [*super()._state(texts), list(map(name_of, self.embedders)), self._learned]
+
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> KernelClassifier:
         """Fit it to labelled texts. Raises CourseError for fewer than two different labels."""
         from sklearn.svm import SVC
@@ -103,6 +121,7 @@ class KernelClassifier(Classifier):
         self._means = [v.mean(0) for v in vectors]
         machine = SVC(C=self.C, gamma=self.gamma, break_ties=True)  # predicts the label of the highest score
         self._model: Any = machine.fit(self._features(vectors), list(labels))
+        self._learned = digest([list(texts), list(labels)])
         return self
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
@@ -129,6 +148,9 @@ class AveragedClassifier(Classifier):
 
     def __repr__(self) -> str:
         return f"AveragedClassifier({list(self.parts)}, weights={list(self.weights)})"
+
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        return [*super()._state(texts), [part._state(texts) for part in self.parts]]
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         rows = zip(*(part.evidence(texts) for part in self.parts), strict=True)
@@ -177,6 +199,9 @@ class LLMClassifier(Classifier):
     def __repr__(self) -> str:
         counts = f"{len(self.examples)} examples, {len(self.labels)} labels"
         return f"LLMClassifier({counts}, {self.model.spec.name!r})"
+
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        return [*super()._state(texts), loading_options(self.model), digest(self.examples)]
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         prompts = [label_prompt(text, self.examples) for text in texts]

@@ -5,6 +5,8 @@ RAGLLMClassifier retrieves the nearest labelled examples, and a language model c
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import numpy as np
 from course_lib.batch import map_batches
 from course_lib.errors import CourseError
 from course_lib.rag.evaluate import fit_temperature, sharpen, softmax
-from course_lib.rag.neighbours import OTHER, neighbours_of, vote
+from course_lib.rag.neighbours import OTHER, neighbours_of, stored_labels, vote
 from course_lib.rag.prompt import label_prompt
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ class Classifier(ABC):
         output: a file of JSON Lines that is written batch by batch. A call that was interrupted continues
         from it when it is repeated, and ends in the same bytes. workers: `address`, `workers` and `gpus` of
         `course_lib.batch.map_batches`, to compute in several processes or on a cluster. Raises CourseError
-        for a bad row before anything is computed, and for an `output` that belongs to another call.
+        for a bad row before anything is computed, and for an `output` that belongs to another call: with
+        another table or batch_size, another model, or other labelled texts.
         """
         import pandas as pd
 
@@ -99,7 +102,7 @@ class Classifier(ABC):
             what = f"classify_batch takes a DataFrame, not {type(frame).__name__}"
             raise CourseError(what, "pandas.DataFrame(rows)")
         texts = [as_text(row, self.template) for row in frame.to_dict("records")]
-        settings = f"{self!r}, {self.temperature}, {self.threshold}"
+        settings = "" if output is None else json.dumps(self._state(texts))
         rows = map_batches(
             lambda: self._rows,
             texts,
@@ -110,6 +113,10 @@ class Classifier(ABC):
             **workers,
         )
         return pd.DataFrame(rows, columns=["label", "confidence", "reason"], index=frame.index)
+
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        """What the rows of `texts` depend on besides them, as JSON; another state needs another output."""
+        return [repr(self), self.temperature, self.threshold]
 
     def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
         """Classify texts into rows of the output."""
@@ -177,6 +184,11 @@ class NeighbourClassifier(Classifier):
     def __repr__(self) -> str:
         return f"NeighbourClassifier({type(self.vector_store).__name__}, k={self.k})"
 
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        known = stored_labels(self.vector_store, texts, self.k, self.label_field)
+        embedder = name_of(self.vector_store.embeddings)
+        return [*super()._state(texts), self.label_field, embedder, digest(known)]
+
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
         return [Evidence(vote(neighbours), tuple(neighbours)) for neighbours in found]
@@ -215,6 +227,9 @@ class RAGLLMClassifier(NeighbourClassifier):
         store = type(self.vector_store).__name__
         return f"RAGLLMClassifier({store}, {self.model.spec.name!r}, k={self.k}, weight={self.weight})"
 
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        return [*super()._state(texts), loading_options(self.model)]
+
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         found = neighbours_of(self.vector_store, texts, self.k, self.label_field)
         labels = [sorted({label for _, label in near}) for near in found]
@@ -252,6 +267,24 @@ def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
     with model.engine() as engine:
         engine._require("score")
     return model
+
+
+def loading_options(model: Any) -> dict[str, Any]:
+    """How a chat model is loaded, such as its quantization; without its files, which `name_of` names."""
+    other = {"source", "adapters", "device", "batch_size", "keep_alive", "generation"}
+    options: dict[str, Any] = model.spec.model_dump(mode="json", exclude=other)
+    return options
+
+
+def name_of(embeddings: Any) -> str:
+    """The class of an embedder, and the name of its model if it is one of the course's."""
+    spec = getattr(embeddings, "spec", None)
+    return " ".join(filter(None, [type(embeddings).__name__, getattr(spec, "name", None)]))
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a value as JSON; what JSON does not have, such as a number of NumPy, as text."""
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
 
 
 def score_labels(

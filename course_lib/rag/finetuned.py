@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.torch_engine import batches
 from course_lib.rag.baselines import check_fitted, check_labels, evidence_of
-from course_lib.rag.classifier import Classifier, Evidence
+from course_lib.rag.classifier import Classifier, Evidence, digest
 from course_lib.tuning.dataset import BatchOrder, padded_length
 from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.peft_model import has_native_bfloat16
@@ -50,6 +48,10 @@ class FineTunedClassifier(Classifier):
         shown = ", ".join(f"{name}={getattr(self, name)}" for name in settings)
         return f"FineTunedClassifier({str(self.base)!r}, {shown})"
 
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        check_fitted(self)
+        return [*super()._state(texts), self._learned]
+
     def fit(
         self, texts: Sequence[str], labels: Sequence[str], checkpoint: Path | None = None
     ) -> FineTunedClassifier:
@@ -70,6 +72,7 @@ class FineTunedClassifier(Classifier):
         self._train(network, ids, torch.tensor(gold, device=encoder.device), checkpoint)
         encoder.set_attn_implementation("sdpa")
         self._labels, self._engine, self._model = names, engine, network
+        self._learned = digest([list(texts), list(labels)])
         return self
 
     def _train(
@@ -84,7 +87,7 @@ class FineTunedClassifier(Classifier):
             warmup_steps=steps // 10,
             weight_decay=0.01,
         )
-        made_of = hashlib.sha256(json.dumps([repr(self), ids, gold.tolist()]).encode()).hexdigest()
+        made_of = digest([repr(self), ids, gold.tolist()])
         if checkpoint is not None and checkpoint.exists():
             if checkpoint_metadata(checkpoint).get("made_of") != made_of:
                 what = f"{checkpoint} has other settings, texts or labels"

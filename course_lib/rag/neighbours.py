@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore
 
+PROBES = 64  # texts by whose neighbours a store is recognised that cannot list its documents
 OTHER = ""  # the key in a distribution for all labels that no neighbour has
 
 
@@ -71,6 +72,32 @@ def _with_arrays(store: VectorStore) -> VectorStore:
         key: {**document, "vector": np.array(document["vector"])} for key, document in store.store.items()
     }
     return faster
+
+
+def stored_labels(
+    store: VectorStore, texts: Sequence[str], k: int, label_field: str
+) -> list[tuple[str, str]]:
+    """Return the stored texts with their labels, sorted: what tells two states of a store apart.
+
+    Of a store that cannot list its documents, they are the neighbours of up to PROBES of the `texts`, as
+    `neighbours_of` finds them.
+    """
+    if (documents := _documents(store)) is not None:
+        return sorted((text, str(metadata.get(label_field))) for text, metadata in documents)
+    probes = texts[:: -(-len(texts) // PROBES) or 1]
+    return sorted(set(itertools.chain.from_iterable(neighbours_of(store, probes, k, label_field))))
+
+
+def _documents(store: VectorStore) -> list[tuple[str, dict[str, object]]] | None:
+    """Return texts and metadata of LangChain's InMemoryVectorStore and FAISS; None for another store.
+
+    The interface of vector stores has no method that lists the documents.
+    """
+    if isinstance(rows := getattr(store, "store", None), dict):
+        return [(row["text"], row["metadata"]) for row in rows.values()]
+    if isinstance(rows := getattr(getattr(store, "docstore", None), "_dict", None), dict):
+        return [(document.page_content, document.metadata) for document in rows.values()]
+    return None
 
 
 def vote(neighbours: Sequence[tuple[str, str]]) -> dict[str, float]:

@@ -75,7 +75,8 @@ def _create(store: Store, name: str, body: CreateBody) -> Iterator[Line]:
         changes["system"] = body.system
     if body.license:
         changes["licence"] = "\n".join(body.license)
-    if (size := len(json.dumps(changes))) > MAX_MODEL_CHARACTERS:  # every list of models reads them all
+    size = len(json.dumps(changes, ensure_ascii=False))
+    if size > MAX_MODEL_CHARACTERS:  # every list of models reads them all
         what = f"{size:,} characters with license and parameters, more than {MAX_MODEL_CHARACTERS:,}"
         raise ApiError("system", what, "shorten it")
     if body.adapters:

@@ -45,21 +45,21 @@ def as_float32(weights: Any) -> Weights:
     return array
 
 
-def grouped(weights: Any, per: Per) -> Weights:
+def grouped(weights: Any, per: Per, fix: str = "per={}") -> Weights:
     """Reshape weights to (groups, weights per group); the weights of a group share a scale.
 
+    fix: of the error, with {} for a block size that fits; the caller's own argument, if it has one.
     Raises CourseError as `as_float32`, and if the row length is not a multiple of the block size.
     """
     weights = as_float32(weights)
     row = weights.shape[-1]
     size = weights.size if per == "tensor" else row if per == "row" else per
     if not isinstance(size, int) or size < 1:
-        raise CourseError(
-            f'per={per!r}; it must be "tensor", "row" or a positive number of weights', "per=32"
-        )
+        what = f'{per!r} weights per scale; it must be "tensor", "row" or a positive number'
+        raise CourseError(what, fix.format(Q_BLOCK))
     if per != "tensor" and row % size:
         divisor = next(n for n in range(min(size, row), 0, -1) if row % n == 0)
-        raise CourseError(f"{row} weights in a row cannot be cut into blocks of {size}", f"per={divisor}")
+        raise CourseError(f"{row} weights in a row cannot be cut into blocks of {size}", fix.format(divisor))
     return weights.reshape(-1, size)
 
 
@@ -121,7 +121,7 @@ def quantize_q8_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 
     Weights are divided by the float32 scale, before it is rounded to float16. Ties round away from zero.
     """
-    blocks = grouped(weights, Q_BLOCK)
+    blocks = grouped(weights, Q_BLOCK, 'format_of("int8")')
     scales = np.abs(blocks).max(axis=1, keepdims=True) / 127
     steps = blocks * quotient(1, scales)
     codes = np.copysign(np.floor(np.abs(steps, dtype=np.float64) + 0.5), steps)
@@ -134,7 +134,7 @@ def quantize_q4_0(weights: Any) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     The weight of largest magnitude in a block gets the code -8, so that all 16 codes are used. The scale is
     therefore negative if that weight is positive.
     """
-    blocks = grouped(weights, Q_BLOCK)
+    blocks = grouped(weights, Q_BLOCK, 'format_of("int4-row")')
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
     scales = largest / np.float32(-8)
     codes = np.minimum(np.trunc(blocks * quotient(1, scales) + np.float32(8.5)), 15) - 8
@@ -224,7 +224,7 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
     Indices have the weights' shape; absmaxes are float32, one per block. As in
     bitsandbytes, a block may continue in the next row. A weight midway between two values gets the lower one.
     """
-    blocks = grouped(as_float32(weights).reshape(-1), block)
+    blocks = grouped(as_float32(weights).reshape(-1), block, "quantize_nearest(weights, values, {})")
     absmax = np.abs(blocks).max(axis=1, keepdims=True)
     order = np.argsort(values, kind="stable")
     midway = (values[order][1:] + values[order][:-1]) / 2

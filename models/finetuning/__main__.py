@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from finetuning.adapters import ADAPTERS, build_adapter
-from finetuning.publish import publish, write_card
+from finetuning.publish import publish, renew_card
 from finetuning.rerankers import RERANKERS
 from finetuning.run import pairs
 
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
     adapters = {adapter.name: adapter for adapter in ADAPTERS}
     if arguments == ["card"]:
         for kind in RERANKERS:
-            write_card(kind.name, kind.standard)
+            renew_card(kind.name, kind.standard)
         return
     if unknown := [name for name in arguments if name not in rerankers | adapters]:
         raise SystemExit(f"{unknown[0]!r} is none of {', '.join(rerankers | adapters)}")

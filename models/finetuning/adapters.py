@@ -13,7 +13,7 @@ import torch
 from pretraining.publish import seal
 
 from course_lib import data
-from course_lib.atomic import atomic_write_text
+from course_lib.atomic import atomic_folder
 from course_lib.data import Question
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
@@ -133,7 +133,10 @@ ADAPTERS = (
 
 
 def build_adapter(adapter: Adapter) -> Path:
-    """Train an adapter or resume its training, measure it, and write it into models/ with its card."""
+    """Train an adapter or resume its training, measure it, and write it into models/ with its card.
+
+    Until all of it is there, an older one stays.
+    """
     result = train(
         BASE,
         adapter.examples(),
@@ -141,9 +144,6 @@ def build_adapter(adapter: Adapter) -> Path:
         validation=adapter.validation(),
         config=adapter.config,
     )
-    folder = data.MODELS / adapter.name
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(result.folder, folder)
     models = {"alone": load(BASE), "with it": load(BASE, adapters=[result.folder])}
     measured = {which: adapter.measure(model) for which, model in models.items()}
     evaluation = {
@@ -154,10 +154,12 @@ def build_adapter(adapter: Adapter) -> Path:
         # On the handbooks of other banks: it rises where an adapter made its base forget.
         "perplexity": {which: model.perplexity(other_handbooks()) for which, model in models.items()},
     }
-    atomic_write_text(folder / "evaluation.json", json.dumps(evaluation, indent=1) + "\n")
-    atomic_write_text(folder / "README.md", card(adapter, result, evaluation))
-    seal(folder)
-    return folder
+    with atomic_folder(data.MODELS / adapter.name, replace=True) as folder:
+        shutil.copytree(result.folder, folder, dirs_exist_ok=True)
+        (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
+        (folder / "README.md").write_text(card(adapter, result, evaluation), "utf-8")
+        seal(folder)
+    return data.MODELS / adapter.name
 
 
 def _interval(right: list[float]) -> list[float]:

@@ -18,7 +18,7 @@ from typing import Literal
 from pretraining.publish import seal
 
 from course_lib import data
-from course_lib.atomic import atomic_write_text
+from course_lib.atomic import atomic_folder, atomic_write_text
 from course_lib.exam.augment import Pair, near_duplicates, round_trip, write_pairs, writer_prompt, written
 from course_lib.measure import bootstrap_interval, machine
 from course_lib.models import load
@@ -114,7 +114,7 @@ def measure(adapter: Path | None, quantization: str | None = None) -> list[float
 
 
 def publish() -> None:
-    """Copy both adapters into models/, with what was measured."""
+    """Copy both adapters into models/, with what was measured. Until one is there, an older one stays."""
     counts, kept = pairs()
     trained = train_both()
     rows = {"no adapter": measure(None), **{name: measure(r.folder) for name, r in trained.items()}}
@@ -139,9 +139,6 @@ def publish() -> None:
         ),
     }
     for name, (result, config, what, measured) in texts.items():
-        folder = data.MODELS / name
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(result.folder, folder)
         card = CARD.format(
             name=name,
             what=what,
@@ -152,11 +149,13 @@ def publish() -> None:
             processor=machine()["processor"],
             measured=measured,
         )
-        atomic_write_text(folder / "README.md", card)
-        atomic_write_text(folder / "evaluation.json", json.dumps(evaluation, indent=1) + "\n")
-        seal(folder)
-    shutil.copy(PAIRS, data.MODELS / "haneul-augmented" / "pairs.jsonl")
-    seal(data.MODELS / "haneul-augmented")
+        with atomic_folder(data.MODELS / name, replace=True) as folder:
+            shutil.copytree(result.folder, folder, dirs_exist_ok=True)
+            (folder / "README.md").write_text(card, "utf-8")
+            (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
+            if name == "haneul-augmented":
+                shutil.copy(PAIRS, folder / "pairs.jsonl")
+            seal(folder)
 
 
 PARTS = {"writer": train_writer, "pairs": write, "augmented": train_both, "publish": publish}

@@ -12,6 +12,7 @@ from typing import Any
 from pretraining.publish import seal
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from course_lib.models import catalog
 from course_lib.models.drivers.adapters import BASE_FILE, WEIGHTS_FILE, base_record
 from course_lib.models.files.headers import read_safetensors_header
@@ -47,23 +48,28 @@ SOURCES = {
 
 
 def publish(run: RerankerRun) -> Path:
-    """Write models/NAME from a finished run. An older evaluation is deleted."""
-    folder = data.MODELS / run.name
-    shutil.rmtree(folder, ignore_errors=True)
+    """Write models/NAME from a finished run, without an evaluation. Until it is there, an older one stays."""
     model = run.in_float32()
     model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
-    model.save_pretrained(folder)
-    (folder / BASE_FILE).write_text(
-        json.dumps(base_record(catalog.verify_shipped(BASE)), indent=1) + "\n", "utf-8"
-    )
-    shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
-    write_card(run.name, run.config)
-    return folder
+    with atomic_folder(data.MODELS / run.name, replace=True) as folder:
+        model.save_pretrained(folder)
+        (folder / BASE_FILE).write_text(
+            json.dumps(base_record(catalog.verify_shipped(BASE)), indent=1) + "\n", "utf-8"
+        )
+        shutil.copy(run.folder / "log.jsonl", folder / "training-log.jsonl")
+        write_card(folder, run.name, run.config)
+    return data.MODELS / run.name
 
 
-def write_card(name: str, config: RerankerConfig) -> None:
+def renew_card(name: str, config: RerankerConfig) -> None:
+    """Write the card of models/NAME anew, and its manifest with it."""
+    with atomic_folder(data.MODELS / name, replace=True) as folder:
+        shutil.copytree(data.MODELS / name, folder, dirs_exist_ok=True)
+        write_card(folder, name, config)
+
+
+def write_card(folder: Path, name: str, config: RerankerConfig) -> None:
     """Write the model card. Its figures come from the run and from evaluation.json (benchmarks/rerank.py)."""
-    folder = data.MODELS / name
     path = folder / "evaluation.json"
     evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {}
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from bankworld.passages import fillers, slot_text
 from pretraining.publish import seal
 from safetensors.torch import save_file
 
+from course_lib.atomic import atomic_folder
 from course_lib.exam.statements import shape
 from course_lib.measure import machine
 from course_lib.models import catalog
@@ -155,13 +157,13 @@ def forms(topic: str) -> dict[str, float]:
     return {form: round(n / len(answers), 3) for form, n in Counter(map(shape, answers)).items()}
 
 
-def train_korean() -> int:
-    """Write the Korean classifier, and return how many questions it learned from."""
+def train_korean(folder: Path) -> int:
+    """Write the Korean classifier into a folder, and return how many questions it learned from."""
     rows = asked_in_korean()
     vectors = torch.tensor(korean_topics.pieces([text for text, _ in rows]).toarray(), dtype=torch.float32)
     layer = fit(vectors, rows, topics(), KOREAN_EPOCHS, KOREAN_RATE)
     weights = {key: value.half().contiguous() for key, value in layer.state_dict().items()}
-    save_file(weights, FOLDER / korean_topics.WEIGHTS_FILE)
+    save_file(weights, folder / korean_topics.WEIGHTS_FILE)
     texts = korean_text.texts()
     known = {
         topic: {"label": texts[kind][attribute].label, "forms": forms(topic)}
@@ -169,12 +171,12 @@ def train_korean() -> int:
         for kind, attribute in [topic.split(".")]
     }
     lines = json.dumps(known, ensure_ascii=False, indent=0)
-    (FOLDER / korean_topics.TOPICS_FILE).write_text(lines + "\n", "utf-8")
+    (folder / korean_topics.TOPICS_FILE).write_text(lines + "\n", "utf-8")
     return len(rows)
 
 
-def train_english() -> dict[str, int]:
-    """Write the English classifiers, and return how many texts each learned from."""
+def train_english(folder: Path) -> dict[str, int]:
+    """Write the English classifiers into a folder, and return how many texts each learned from."""
     rng, counts = random.Random(0), {}
     tensors: dict[str, torch.Tensor] = {}
     for name, rows, classes in (
@@ -184,31 +186,34 @@ def train_english() -> dict[str, int]:
         layer = fit(embedded(rows), rows, classes, EPOCHS, LEARNING_RATE)
         counts[name] = len(rows)
         tensors |= {f"{name}.{key}": value.half().contiguous() for key, value in layer.state_dict().items()}
-    save_file(tensors, FOLDER / WEIGHTS_FILE)
+    save_file(tensors, folder / WEIGHTS_FILE)
     return counts
 
 
 def main(parts: list[str]) -> None:
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / "training-log.json"
-    log = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    begun = time.process_time()
-    if "english" in parts:
-        log |= train_english()
-        log["processor_seconds"] = round(time.process_time() - begun)
-    begun = time.process_time()
-    if "korean" in parts:
-        log["korean"] = train_korean()
-        log["korean_processor_seconds"] = round(time.process_time() - begun)
-    path.write_text(json.dumps(log | {"processor": machine()["processor"]}) + "\n", "utf-8")
-    write_card()
+    """Train the parts, and write them beside the other ones. Until all is there, the older folder stays."""
+    with atomic_folder(FOLDER, replace=True) as folder:
+        if FOLDER.exists():
+            shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        path = folder / "training-log.json"
+        log = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        begun = time.process_time()
+        if "english" in parts:
+            log |= train_english(folder)
+            log["processor_seconds"] = round(time.process_time() - begun)
+        begun = time.process_time()
+        if "korean" in parts:
+            log["korean"] = train_korean(folder)
+            log["korean_processor_seconds"] = round(time.process_time() - begun)
+        path.write_text(json.dumps(log | {"processor": machine()["processor"]}) + "\n", "utf-8")
+        write_card(folder)
 
 
-def write_card() -> None:
+def write_card(folder: Path) -> None:
     """Write the card; the measured figures are in its text (`python -m benchmarks.exam refusals`)."""
-    log = json.loads((FOLDER / "training-log.json").read_text("utf-8"))
-    (FOLDER / "README.md").write_text(CARD.format(**log, banks=BANKS, epochs=EPOCHS), "utf-8")
-    seal(FOLDER)
+    log = json.loads((folder / "training-log.json").read_text("utf-8"))
+    (folder / "README.md").write_text(CARD.format(**log, banks=BANKS, epochs=EPOCHS), "utf-8")
+    seal(folder)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from course_lib import data
+from course_lib.atomic import atomic_folder
 from course_lib.measure import machine
 from course_lib.models import load
 from pretraining.evaluate import evaluate
@@ -30,19 +31,21 @@ SETTINGS = {
 
 
 def publish(name: str, run: Path, threads: int) -> None:
-    """Fill models/NAME from a run. Raises FileNotFoundError when the run has no checkpoint."""
-    folder = data.MODELS / name
-    folder.mkdir(exist_ok=True)
+    """Write models/NAME from a run. Until all of it is there, an older one stays.
+
+    Raises FileNotFoundError when the run has no checkpoint.
+    """
     model = LlamaForCausalLM.from_pretrained(run / "model", dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
-    shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
-    seal(folder)
-    loaded = load(folder)
-    measured = evaluate(loaded)
-    (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
-    (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
-    seal(folder)
+    with atomic_folder(data.MODELS / name, replace=True) as folder:
+        model.save_pretrained(folder)
+        PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
+        shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
+        seal(folder)
+        loaded = load(folder)
+        measured = evaluate(loaded)
+        (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+        (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
+        seal(folder)
 
 
 def seal(folder: Path) -> None:

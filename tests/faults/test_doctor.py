@@ -262,8 +262,13 @@ def test_no_ollama_and_no_hub_are_no_errors(monkeypatch):
         assert "cannot be reached" in run_check(doctor._hub).what
         s.listen()
         assert "can be reached" in run_check(doctor._hub).what
+        monkeypatch.setenv("HF_HUB_OFFLINE", "false")
+        assert "can be reached" in run_check(doctor._hub).what
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+        assert "not contacted, because TRANSFORMERS_OFFLINE is set" in run_check(doctor._hub).what
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "not contacted" in run_check(doctor._hub).what
+    assert "not contacted, because HF_HUB_OFFLINE is set" in run_check(doctor._hub).what
 
 
 def test_a_damaged_progress_file_is_set_aside_by_the_command(tmp_path, monkeypatch):

@@ -156,6 +156,19 @@ HOSTILE = {
     ),
     "Windows line ends": (solved(FIRST).replace("\n", "\r\n"), "right", ""),
     "magic": ("%%time\n" + solved(FIRST), "right", ""),
+    "magic above a line that begins with %": (
+        "%%time\n"
+        + cell("if old not in text:\n    raise ValueError('%s'\n% old)\nreturn text.replace(old, new)"),
+        "right",
+        "",
+    ),
+    "magic that sets the answer": (
+        solved(FIRST)
+        .replace("def forge", "def mine")
+        .replace("check(", "%time forge = mine\n!echo it's\n?mine\nmine.__doc__??\ncheck("),
+        "right",
+        "",
+    ),
 }
 
 

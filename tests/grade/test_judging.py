@@ -11,6 +11,7 @@ from course_lib.data import ROOT
 from course_lib.grade import judge as judging
 from course_lib.grade.answers import answers, cells_of, course_chapters, exercise_ids, needed_before
 from course_lib.grade.judge import Answer, Limits, judge
+from course_lib.grade.worker import plain_python
 from course_lib.learn.exercises import Exercise, all_exercises, find_exercise
 from course_lib.learn.student import exercise_cell
 from tests.grade.planted import FIRST, HOSTILE, PROTECTED, cell, notebook, solved
@@ -34,6 +35,29 @@ def test_every_kind_gets_its_verdict(kind):
     result = judge(answer, Limits(2 if verdict == "timed out" else 30))
     assert (result.verdict, message in result.message) == (verdict, True), result
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("source", "plain"),
+    [
+        ("%time x = 1", "x = 1"),
+        ("def f():\n    %time y = 2\n    return y", "def f():\n    y = 2\n    return y"),
+        ("x = %time f(2)", "x = f(2)"),
+        ("%timeit f(2)\nx = 1", "pass\nx = 1"),
+        ("if x:\n    !ls 'a\ny = 1", "if x:\n    pass\ny = 1"),
+        ("x?\nx.real??\n?x\n%matplotlib inline", "pass\npass\npass\npass"),
+        ('%pwd\nx = """\n%time y = 2\n!ls\n"""', 'pass\nx = """\n%time y = 2\n!ls\n"""'),
+        ("%pwd\r\nx = (7\r\n% 4)", "pass\nx = (7\n% 4)"),
+        ("x = 1 +\n%pwd", "x = 1 +\n%pwd"),
+    ],
+)
+def test_commands_of_jupyter_are_taken_out_line_by_line(source, plain):
+    assert plain_python(source) == plain
+
+
+def test_an_answer_that_needs_the_shell_is_told_the_line():
+    result = judged("%pwd\nforge = !ls\n")
+    assert result.verdict == "crashed" and "stopped in line 2 with SyntaxError" in result.message
 
 
 def test_an_exercise_says_how_long_its_answer_may_take():

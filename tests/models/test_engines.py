@@ -5,6 +5,7 @@ import math
 import shutil
 import threading
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog, load
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.drivers.scoring import log_probabilities
-from course_lib.models.drivers.streaming import before_stop, without_stops
+from course_lib.models.drivers.streaming import StopTexts, TokenDecoder, before_stop, without_stops
 from course_lib.models.gguf import export
 from course_lib.models.schema import SpecError
 from course_lib.retrieval.rerank import rerank
@@ -104,6 +105,42 @@ def test_a_batch_counts_the_tokens_of_a_stopped_answer_as_a_single_call_does(pad
     counts = [(reply, reply.tokens, reply.finish_reason) for reply in alone]
     assert [(reply, reply.tokens, reply.finish_reason) for reply in together] == counts
     assert {reason for _, _, reason in counts} == {"stop", "length"}
+
+
+def test_a_stop_text_is_looked_for_in_the_answer_and_not_in_the_prompt(engine):
+    raw = load("haneul-1m", driver=engine.driver, task="text-generation")
+    prompts, options = ["The fee is", "The bank opens at"], {"max_output_length": 8}
+    free = raw.generate(prompts, **options)
+    options["stop"] = [prompt[-2:] + answer[:2] for prompt, answer in zip(prompts, free, strict=True)]
+    for batch_size in (1, 2):
+        stopped = raw.generate(prompts, batch_size=batch_size, **options)
+        assert [(r, r.tokens, r.finish_reason) for r in stopped] == [(r, 8, "length") for r in free]
+    assert "".join(raw.stream(prompts[0], **options)) == free[0]
+
+
+def test_of_stop_texts_within_each_other_the_first_that_is_complete_ends_the_answer(engine):
+    raw = load("haneul-1m", driver=engine.driver, task="text-generation")
+    prompt, options = "The fee is", {"max_output_length": 8}
+    free = raw.generate([prompt], **options)[0]
+    words = free.split()
+    assert len(words) > 3
+    for stop in ([words[1], words[1][:2]], [words[1][:2], words[1]], [f"{words[2]} {words[3]}", "zz"]):
+        reply = raw.generate([prompt], stop=stop, **options)[0]
+        assert reply == before_stop(free, stop) != free and reply.finish_reason == "stop", stop
+        stream = raw.stream(prompt, stop=stop, **options)
+        assert "".join(stream) == reply and stream.reply.tokens == reply.tokens
+
+
+def test_a_stop_text_in_hangul_is_complete_with_the_last_token_of_its_last_syllable(model):
+    """A syllable is three bytes, and here as many tokens; the jamo of NFD are other characters."""
+    text = "가나하늘다"
+    ids = model.tokenizer.encode(text, add_special_tokens=False)
+    assert len(ids) > len(text)
+    for stop, written in (("나하", "가나하"), ("늘", "가나하늘"), (unicodedata.normalize("NFD", "하"), text)):
+        ended = StopTexts([TokenDecoder(model.tokenizer, [])], model.end_ids(), ["zzzz", stop])
+        for n in range(1, len(ids) + 1):
+            stopped = bool(ended(torch.tensor([ids[:n]]), None)[0])
+        assert model.tokenizer.decode(ids[: ended.lengths[0]]) == written and stopped == (written != text)
 
 
 def test_text_generation_continues_a_text(engine):

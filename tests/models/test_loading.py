@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
-from course_lib.models import ModelManager, load
+from course_lib.models import ModelManager, catalog, load
 from course_lib.models.drivers.engine import Unsupported
 from course_lib.models.gguf import export
 
@@ -24,6 +25,13 @@ def test_an_encoder_refuses_what_belongs_to_writing():
         load("all-MiniLM-L6-v2", task="text-embedding").generate(["hi"])
 
 
+def without_a_tensor(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[min(tensors)]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "manifest.json").unlink(missing_ok=True)
+
+
 def test_a_model_without_a_context_length_is_told(tmp_path):
     from transformers import BloomConfig, BloomForCausalLM
 
@@ -31,8 +39,21 @@ def test_a_model_without_a_context_length_is_told(tmp_path):
     BloomForCausalLM(BloomConfig(vocab_size=4096, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(
         tmp_path
     )
+    without_a_tensor(tmp_path)  # it is refused before the weights are read
     with pytest.raises(CourseError, match="names no context length"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["chat-completion", "text-embedding"])
+def test_a_context_length_is_refused_before_the_weights_are_read(tmp_path, task):
+    """One of the weights is missing, which whoever reads them says."""
+    name = "haneul-300k" if task == "chat-completion" else catalog.MINILM
+    shutil.copytree(catalog.verify_shipped(name), tmp_path, dirs_exist_ok=True)
+    without_a_tensor(tmp_path)
+    with pytest.raises(CourseError, match=r"context_length=999999, but .* reads \d+"):
+        load(tmp_path, task=task, context_length=999_999)
+    with pytest.raises(CourseError, match="lacks"):
+        load(tmp_path, task=task)
 
 
 def test_low_memory_loading_makes_no_second_copy(tmp_path):

@@ -32,6 +32,15 @@ def test_pull_keeps_to_a_user_who_has_switched_downloads_off(hub, offline, capsy
     assert hub.requests == []
 
 
+def test_pull_keeps_to_transformers_offline_until_the_error_s_own_command_is_given(hub, capsys, monkeypatch):
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    assert cli.main(["models", "pull", "o/tiny"]) == 1
+    assert "HF_HUB_OFFLINE=0 course models pull o/tiny" in capsys.readouterr().err
+    assert hub.requests == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert cli.main(["models", "pull", "o/tiny"]) == 0
+
+
 def test_pull_knows_the_names_of_the_course(hub, capsys, monkeypatch):
     assert cli.main(["models", "pull", "haneul-1m"]) == 0
     assert "comes with the course" in capsys.readouterr().out

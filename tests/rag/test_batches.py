@@ -7,11 +7,18 @@ import textwrap
 
 import pandas as pd
 import pytest
-from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_community.vectorstores import FAISS
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 from course_lib.data import load_messages
 from course_lib.errors import CourseError
-from course_lib.rag import NeighbourClassifier
+from course_lib.rag import (
+    KernelClassifier,
+    LinearClassifier,
+    LLMClassifier,
+    NeighbourClassifier,
+    RAGLLMClassifier,
+)
 from course_lib.retrieval import LSA
 
 KNOWN, ASKED = load_messages("train")[::4], load_messages("validation")[:30]
@@ -101,13 +108,92 @@ def test_the_file_of_another_call_is_refused_and_kept(classifier, tmp_path):
     before = output.read_bytes()
     other = NeighbourClassifier(classifier.vector_store, k=5)
     for model, frame, size in ((other, FRAME, 4), (classifier, FRAME[:20], 4), (classifier, FRAME, 8)):
-        with pytest.raises(CourseError, match="another model, table or batch_size"):
+        with pytest.raises(CourseError, match="another model, other settings, another table or batch_size"):
             model.classify_batch(frame, size, output=output, progress=False)
     assert output.read_bytes() == before
     (tmp_path / "mine.txt").write_text("dear diary\n")
     with pytest.raises(CourseError, match=r"mine-2\.txt"):
         classifier.classify_batch(FRAME, 4, output=tmp_path / "mine.txt", progress=False)
     assert (tmp_path / "mine.txt").read_text() == "dear diary\n"
+
+
+TEXTS, LABELS = [m.message for m in KNOWN], [m.intent for m in KNOWN]
+EMBEDDER = LSA.fit(TEXTS, 16)
+
+
+class Closed(VectorStore):
+    """A store that answers searches and lists nothing, like a database on a server."""
+
+    def __init__(self, store):
+        self._hidden = store
+
+    @classmethod
+    def from_texts(cls, texts, embedding, metadatas=None, **kwargs):
+        return cls(InMemoryVectorStore.from_texts(texts, embedding, metadatas))
+
+    @property
+    def embeddings(self):
+        return self._hidden.embeddings
+
+    def similarity_search(self, query, k=4, **kwargs):
+        return self._hidden.similarity_search(query, k=k, **kwargs)
+
+
+def by_store(store):
+    return lambda labels: NeighbourClassifier(
+        store.from_texts(TEXTS, EMBEDDER, [{"label": label, "old": LABELS[0]} for label in labels]), k=3
+    )
+
+
+BY_LABELS = {
+    "InMemoryVectorStore": by_store(InMemoryVectorStore),
+    "FAISS": by_store(FAISS),
+    "a store that lists nothing": by_store(Closed),
+    "LinearClassifier": lambda labels: LinearClassifier(EMBEDDER).fit(TEXTS, labels),
+    "KernelClassifier": lambda labels: KernelClassifier([EMBEDDER]).fit(TEXTS, labels),
+    "LLMClassifier": lambda labels: LLMClassifier(
+        list(zip(TEXTS, labels, strict=True))[::40][:4], "haneul-300k"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_LABELS)
+def test_rows_of_other_labelled_texts_are_not_mixed_in(name, tmp_path):
+    output, make = tmp_path / "out.jsonl", BY_LABELS[name]
+    make(LABELS).classify_batch(FRAME[:4], 2, output=output, progress=False)
+    before = output.read_bytes()
+    make(LABELS).classify_batch(FRAME[:4], 2, output=output, progress=False)  # the same, built anew
+    corrected = ["corrected", *LABELS[1:]]
+    if "nothing" in name:  # it is recognised by what it finds
+        (nearest,) = make(LABELS).vector_store.similarity_search(FRAME["message"].iloc[0], k=1)
+        pairs = zip(TEXTS, LABELS, strict=True)
+        corrected = ["corrected" if text == nearest.page_content else label for text, label in pairs]
+    with pytest.raises(CourseError, match="other settings"):
+        make(corrected).classify_batch(FRAME[:4], 2, output=output, progress=False)
+    assert output.read_bytes() == before
+
+
+def test_rows_of_another_label_field_or_model_are_not_mixed_in(tmp_path):
+    output, store = tmp_path / "out.jsonl", BY_LABELS["InMemoryVectorStore"](LABELS).vector_store
+    for first, second in (
+        (NeighbourClassifier(store, k=3), NeighbourClassifier(store, k=3, label_field="old")),
+        (
+            RAGLLMClassifier(store, "haneul-300k", k=3),
+            RAGLLMClassifier(store, {"source": "haneul-300k", "precision": "bfloat16"}, k=3),
+        ),
+    ):
+        output.unlink(missing_ok=True)
+        first.classify_batch(FRAME[:2], 2, output=output, progress=False)
+        with pytest.raises(CourseError, match=r'other settings(.|\n)*output="out-2\.jsonl"'):
+            second.classify_batch(FRAME[:2], 2, output=output, progress=False)
+
+
+def test_rows_of_another_template_are_not_mixed_in(tmp_path):
+    frame, store = FRAME[:2].assign(product="card"), BY_LABELS["FAISS"](LABELS).vector_store
+    one, two = (NeighbourClassifier(store, template=t) for t in ("{message}", lambda row: row["product"]))
+    one.classify_batch(frame, output=tmp_path / "out.jsonl", progress=False)
+    with pytest.raises(CourseError, match="another table"):
+        two.classify_batch(frame, output=tmp_path / "out.jsonl", progress=False)
 
 
 def test_a_bad_row_is_told_before_anything_is_written(classifier, tmp_path):

@@ -837,3 +837,7 @@ def test_the_documentation_tells_every_bound():
     assert len(numbers) > 15
     missing = [name for name, value in numbers.items() if f"| `{name}` | {value:,.0f} |" not in text]
     assert missing == []
+    units = {"BYTES": "bytes", "CHARACTERS": "characters", "SECONDS": ""}
+    rows = {name: line for line in text.splitlines() for name in numbers if line.startswith(f"| `{name}` |")}
+    wrong = [name for name, row in rows.items() if units.get(name.rpartition("_")[2], "") not in row]
+    assert wrong == []

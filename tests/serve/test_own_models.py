@@ -185,6 +185,12 @@ def test_what_cannot_act_is_refused(http, field, change):
     assert reply.status_code in (400, 404) and field in reply.json()["error"]
 
 
+def test_a_system_message_in_korean_may_have_as_many_characters(http):
+    body = {"model": "korean", "from": BASE, "stream": False, "system": "하" * 99_000}
+    assert http.post("/api/create", json=body).json() == {"status": "success"}
+    assert http.request("DELETE", "/api/delete", json={"model": "korean"}).status_code == 200
+
+
 def test_a_file_that_is_no_model_and_one_with_another_digest_are_refused(http, tmp_path):
     text = b"GGUF, but no model"
     digest = f"sha256:{hashlib.sha256(text).hexdigest()}"

@@ -132,6 +132,20 @@ def published(kind, tmp_path, known, monkeypatch):
     return run, {"source": BASE, "adapters": [{"source": str(folder)}]}
 
 
+def test_an_older_reranker_stays_until_the_new_one_is_whole(tmp_path, known, monkeypatch):
+    run, _ = published(CrossEncoder, tmp_path, known, monkeypatch)
+    before = {p: p.read_bytes() for p in (tmp_path / "models").rglob("*") if p.is_file()}
+
+    def full_disk(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(publish, "seal", full_disk)
+    for write in (publish.publish, lambda run: publish.renew_card(run.name, run.config)):
+        with pytest.raises(OSError, match="no space"):
+            write(run)
+        assert {p: p.read_bytes() for p in (tmp_path / "models").rglob("*") if p.is_file()} == before
+
+
 def test_a_published_cross_encoder_scores_as_it_was_trained(tmp_path, known, monkeypatch):
     run, spec = published(CrossEncoder, tmp_path, known, monkeypatch)
     question, texts = known[0].question, list(known[0].misleading[:3])

@@ -2,9 +2,14 @@
 
 import functools
 import json
+import shutil
 
 import pytest
+from finetuning import topics
 from picture_training import captioner, faces, judge, painter, run, upscaler
+from pretraining import publish as language_models
+
+from course_lib import data
 
 EVALUATIONS = {  # the real ones, on few pictures; those of the painter and the faces cannot be so short
     captioner: functools.partial(captioner.evaluate, count=24),
@@ -75,3 +80,45 @@ def test_an_older_model_stays_until_the_new_one_is_whole(script, monkeypatch, tm
     assert ("judge/config.json" in after) == (script is painter)
     if script in (captioner, upscaler):
         assert after.keys() > {"evaluation.json", "training-log.jsonl", "README.md", "manifest.json"}
+
+
+def full_disk(*_, **__):
+    raise OSError("no space left on device")
+
+
+def test_an_older_language_model_stays_until_the_new_one_is_measured(monkeypatch, tmp_path):
+    name, trained, models = "haneul-300k", tmp_path / "run", tmp_path / "models"
+    shutil.copytree(data.MODELS / name, trained / "model")
+    shutil.copy(data.MODELS / name / "training-log.jsonl", trained / "log.jsonl")
+    (models / name).mkdir(parents=True)
+    (models / name / "older.safetensors").write_text("older")
+    before, measured = contents(models), json.loads((data.MODELS / name / "evaluation.json").read_text())
+    monkeypatch.setattr(data, "MODELS", models)
+    with monkeypatch.context() as failing:
+        failing.setattr(language_models, "evaluate", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            language_models.publish(name, trained, 1)
+    assert contents(models) == before
+    monkeypatch.setattr(language_models, "evaluate", lambda model: measured)  # the real one takes minutes
+    language_models.publish(name, trained, 1)
+    assert [p.name for p in models.iterdir()] == [name]
+    assert "older.safetensors" not in contents(models / name)
+    data.verify(models / name, "")
+
+
+def test_the_other_topics_stay_when_one_part_is_trained_and_all_when_it_fails(monkeypatch, tmp_path):
+    folder = shutil.copytree(topics.FOLDER, tmp_path / "haneul-topics")
+    before = contents(tmp_path)
+    monkeypatch.setattr(topics, "FOLDER", folder)
+    monkeypatch.setattr(topics, "KOREAN_EPOCHS", 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(topics, "seal", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            topics.main(["korean"])
+    assert contents(tmp_path) == before
+    topics.main(["korean"])
+    after = contents(tmp_path)
+    changed = {name.rpartition("/")[2] for name in after if after[name] != before[name]}
+    assert after.keys() == before.keys() and "topics.safetensors" not in changed
+    assert {"korean.safetensors", "training-log.json", "manifest.json"} <= changed
+    data.verify(folder, "")

@@ -302,6 +302,38 @@ def test_a_block_that_does_not_divide_is_refused_with_both_numbers():
         FORMATS["nf4"].roundtrip(np.ones((2, 48)))
 
 
+def test_the_fix_for_a_block_that_does_not_divide_is_one_that_the_caller_can_paste():
+    original, values = matrix(2, 48, 0, 0, 0), q.NF4
+
+    def fix(call):
+        with pytest.raises(CourseError, match="weights in a row cannot be cut into blocks") as raised:
+            call()
+        return raised.value.fix
+
+    assert fix(lambda: q.quantize_absmax(original, per=64)) == "per=48"
+    assert fix(lambda: block_errors(original, original)) == "per=24"
+    for call in (q.quantize_q8_0, q.quantize_q4_0):
+        other = eval(fix(lambda call=call: call(original)), {"format_of": format_of})
+        assert relative_error(original, other.roundtrip(original)) < 0.2
+    pasted = fix(lambda: q.quantize_nearest(original, values, 64))
+    names = {"quantize_nearest": q.quantize_nearest, "weights": original, "values": values}
+    assert eval(pasted, names)[1].size == 2, "two blocks of 48"
+
+
+def test_a_weight_beside_zero_has_the_code_of_bitsandbytes():
+    """FP4 has two zeros, of which the oracle takes the second one for weights above 0."""
+    nearest = [0.0, -0.0, 1e-3, -1e-3, 1e-30, -1e-30, 1e-45, -1e-45, 1 / 384, -1 / 384, 0.0026, -0.0026]
+    for name in ("nf4", "fp4"):
+        for largest in (1.0, -1.0, 1e-30, 1e-38, 1e-42, 1e37):
+            original = np.zeros((1, 64), np.float32)
+            original[0, : len(nearest)] = np.array(nearest) * largest
+            original[0, -1] = largest
+            packed, absmax_ = FORMATS[name].store(original)
+            theirs, state = bnb.quantize_4bit(torch.from_numpy(original), quant_type=name)
+            assert np.array_equal(packed, theirs.numpy()[:, 0]), (name, largest)
+            assert np.array_equal(absmax_, state.absmax.numpy())
+
+
 def test_what_is_not_there_is_refused_with_what_is():
     with pytest.raises(CourseError, match=r"no format 'q5_1'(.|\n)*q8_0(.|\n)*nf4-double"):
         format_of("q5_1")

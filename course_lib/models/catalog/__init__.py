@@ -32,4 +32,12 @@ from course_lib.models.catalog.shipped_models import (
     shipped_picture_models,
     verified_folder,
 )
-from course_lib.models.catalog.tiers import TIERS, chat_models, role, roles, roles_by_hand, tier
+from course_lib.models.catalog.tiers import (
+    TIERS,
+    chat_models,
+    check_environment,
+    role,
+    roles,
+    roles_by_hand,
+    tier,
+)

@@ -29,12 +29,17 @@ def tier() -> str:
 
     Raises CourseError for an unknown tier, and for a variable whose name is misspelled.
     """
-    check_variables(roles_by_tier()["tiny"])
+    check_environment()
     name = os.environ.get("COURSE_TIER", "tiny")
     if name not in TIERS:
         what = f"COURSE_TIER={name!r} is not a tier; the tiers are {', '.join(TIERS)}"
         raise CourseError(what, "export COURSE_TIER=tiny")
     return name
+
+
+def check_environment() -> None:
+    """Raise CourseError for an environment variable that looks like a misspelled one of the course."""
+    check_variables(roles_by_tier()["tiny"])
 
 
 def roles() -> list[str]:

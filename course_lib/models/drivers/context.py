@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.models.planner.context import MOST_TOKENS, choose_context
@@ -20,6 +21,17 @@ def context_length(spec: ModelSpec, maximum: int, default: int | None = None) ->
         what = f"context_length={spec.context_length}, but {spec.name} reads {maximum}"
         raise CourseError(what, f"load(..., context_length={maximum})")
     return spec.context_length or min(maximum, default or maximum)
+
+
+def trained_length(name: str, config: Any) -> int:
+    """The number of tokens that a model of transformers was trained to read. config: its configuration.
+
+    Raises CourseError without it: BLOOM and Mamba have no such limit, which the checks of lengths need.
+    """
+    if length := getattr(config.get_text_config(), "max_position_embeddings", None):
+        return int(length)
+    what = f"the config.json of {name} names no context length (max_position_embeddings)"
+    raise CourseError(what, 'load("haneul-4m")')
 
 
 def default_context(spec: ModelSpec, path: Path) -> int:

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 from course_lib.errors import CourseError
 from course_lib.models.drivers.adapters import head_label_count
 from course_lib.models.drivers.arguments import as_text
-from course_lib.models.drivers.context import context_length
+from course_lib.models.drivers.context import context_length, trained_length
 from course_lib.models.drivers.engine import Engine, Kind
-from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_pictures
+from course_lib.models.drivers.pretrained import (
+    from_pretrained,
+    load_config,
+    load_tokenizer,
+    refuse_gguf,
+    refuse_pictures,
+)
 from course_lib.models.drivers.reply import Prompt
 from course_lib.models.drivers.torch_engine import TorchEngine, batches
 from course_lib.models.files.headers import read_json
@@ -48,8 +54,8 @@ class Encoder(TorchEngine):
 
     end_tokens = 1
 
-    def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, folder: Path) -> None:
-        super().__init__(spec, context_length(spec, _max_length(folder, model.config, tokenizer)))
+    def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int, folder: Path) -> None:
+        super().__init__(spec, context)
         self.model, self.tokenizer, self.pooling = model, tokenizer, _pooling(folder)
         files = [path for pattern in SIDECAR_PATTERNS for path in sorted(folder.glob(pattern))]
         self.sidecar_files = {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -71,7 +77,10 @@ class Encoder(TorchEngine):
         from transformers import AutoModel, AutoModelForSequenceClassification
 
         folder = resolve(spec.source)
+        refuse_gguf(folder)
         refuse_pictures(folder)
+        tokenizer = load_tokenizer(folder)
+        context = context_length(spec, _max_length(folder, spec.name, tokenizer))
         if spec.task == "text-embedding":
             model = from_pretrained(AutoModel, spec, folder, **_no_pooler(folder))
         else:
@@ -80,7 +89,7 @@ class Encoder(TorchEngine):
             config = {} if labels is None else {"num_labels": labels}
             model = from_pretrained(AutoModelForSequenceClassification, spec, folder, **config)
             _compute_first_token_only(model)
-        return cls(spec, model, load_tokenizer(folder), folder)
+        return cls(spec, model, tokenizer, context, folder)
 
     def _run(self, rows: list[dict[str, Any]]) -> Iterator[tuple[list[int], Any, Any]]:
         """Run the model on tokenized texts in batches of similar lengths.
@@ -214,13 +223,14 @@ def _compute_first_token_only(model: Any) -> None:
         attention.register_forward_hook(lambda module, inputs, output: (output[0][:, :1], *output[1:]))
 
 
-def _max_length(folder: Path, config: Any, tokenizer: Any) -> int:
+def _max_length(folder: Path, name: str, tokenizer: Any) -> int:
     """The number of tokens that the model was trained on, or its number of positions if that is unknown."""
     if trained := read_json(folder, "sentence_bert_config.json").get("max_seq_length"):
         return int(trained)
+    config = load_config(folder)
     # RoBERTa numbers its positions from pad_token_id + 1; the positions before it are unused.
     unused = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return int(min(config.max_position_embeddings - unused, tokenizer.model_max_length))
+    return int(min(trained_length(name, config) - unused, tokenizer.model_max_length))
 
 
 def _pooling(folder: Path) -> str:

@@ -20,12 +20,24 @@ from course_lib.models.drivers.chat_template import (
     token_ids,
     with_bos,
 )
-from course_lib.models.drivers.context import check_fits, context_length, default_context
+from course_lib.models.drivers.context import check_fits, context_length, default_context, trained_length
 from course_lib.models.drivers.engine import Engine
-from course_lib.models.drivers.pretrained import from_pretrained, load_tokenizer, refuse_gguf, refuse_pictures
+from course_lib.models.drivers.pretrained import (
+    from_pretrained,
+    load_config,
+    load_tokenizer,
+    refuse_gguf,
+    refuse_pictures,
+)
 from course_lib.models.drivers.recommended import GENERATION_FILE, recommended_options, special_tokens_only
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.drivers.streaming import TokenDecoder, before_stop, stream_tokens, without_stops
+from course_lib.models.drivers.streaming import (
+    StopTexts,
+    TokenDecoder,
+    before_stop,
+    stream_tokens,
+    without_stops,
+)
 from course_lib.models.drivers.torch_engine import TorchEngine, batches
 from course_lib.models.files.resolution import resolve
 from course_lib.models.schema.generation import Generation
@@ -62,13 +74,9 @@ class HuggingFace(TorchEngine):
         if spec.task == "chat-completion":
             check_chat(spec.name, has_chat_template(folder))
         tokenizer = load_tokenizer(folder)
-        default = default_context(spec, folder)  # by the memory that is free before loading
+        trained = trained_length(spec.name, load_config(folder))
+        context = context_length(spec, trained, default_context(spec, folder))  # refused before it is loaded
         model = from_pretrained(AutoModelForCausalLM, spec, folder)
-        trained = getattr(model.config, "max_position_embeddings", None)
-        if not trained:  # BLOOM and Mamba have no such limit, which the check of a prompt's length needs
-            what = f"the config.json of {spec.name} names no context length (max_position_embeddings)"
-            raise CourseError(what, 'load("haneul-4m")')
-        context = context_length(spec, int(trained), default)
         return cls(spec, model, tokenizer, context, folder)
 
     def with_adapters(self, spec: ModelSpec) -> Engine:
@@ -141,7 +149,7 @@ class HuggingFace(TorchEngine):
         return len(self.ids(self._prompt(prompt)))
 
     def _check_fits(self, tokens: int) -> None:
-        check_fits(self.name, tokens, self.context, int(self.model.config.max_position_embeddings))
+        check_fits(self.name, tokens, self.context, trained_length(self.name, self.model.config))
 
     def _generate(self, prompts: list[Prompt], options: Generation, batch_size: int | None) -> list[Reply]:
         ids = [self.ids(p) for p in prompts]
@@ -180,11 +188,16 @@ class HuggingFace(TorchEngine):
         }
         if options.min_output_length:
             kwargs["min_new_tokens"] = options.min_output_length
+        lengths = [options.max_output_length] * len(ids)
         if options.stop:
-            kwargs |= {"stop_strings": list(options.stop), "tokenizer": self.tokenizer}
+            decoders = [TokenDecoder(self.tokenizer, row) for row in ids]
+            stop_texts = StopTexts(decoders, self.end_ids(), options.stop)
+            kwargs["stopping_criteria"] = [*kwargs.get("stopping_criteria", ()), stop_texts]
+            lengths = stop_texts.lengths
         with torch.inference_mode():
             output = self.model.generate(rows, attention_mask=mask, **kwargs)
-        return [self._until_end(row, pad, options.stop) for row in output[:, length:].tolist()]
+        answers = zip(output[:, length:].tolist(), lengths, strict=True)
+        return [self._until_end(row[:n]) for row, n in answers]
 
     def end_ids(self) -> list[int]:
         """The tokens that end an answer."""
@@ -192,19 +205,10 @@ class HuggingFace(TorchEngine):
         ends = configured if isinstance(configured, list) else [configured]
         return [end for end in [*ends, self.tokenizer.eos_token_id] if end is not None]
 
-    def _until_end(self, row: list[int], pad: int, stop: Sequence[str]) -> list[int]:
-        """The token ids of a row up to and including its first end token, or the token that completes a stop.
-
-        A row that reached a stop text is filled with `pad` until the longest row of its batch ends.
-        """
+    def _until_end(self, row: list[int]) -> list[int]:
+        """The token ids of a row up to and including its first end token."""
         ends = set(self.end_ids())
-        end = next((i for i, token in enumerate(row) if token in ends), len(row))
-        if pad in row and stop:
-            written = row[: row.index(pad)]
-            text = self.tokenizer.decode(written)
-            if any(each in text for each in stop):
-                return written
-        return row[: end + 1]
+        return row[: next((i for i, token in enumerate(row) if token in ends), len(row)) + 1]
 
     def _reply(self, prompt: list[int], answer: list[int], options: Generation) -> Reply:
         ended = bool(answer) and answer[-1] in self.end_ids()

@@ -122,6 +122,14 @@ def _spread_over_gpus(spec: ModelSpec, device: str) -> bool:
     return spec.device_mode == "auto"
 
 
+def load_config(folder: Path) -> Any:
+    """Load the configuration in a folder, without the weights. Raises CourseError if that fails."""
+    from transformers import AutoConfig
+
+    with library_errors(f"transformers cannot load {folder.name}", "course doctor"):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer in a folder. Raises CourseError if that fails."""
     from transformers import AutoTokenizer

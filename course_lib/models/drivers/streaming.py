@@ -127,6 +127,31 @@ def stream_tokens(
         ended.wait()
 
 
+class StopTexts:
+    """A stopping criterion of `generate`: ends each answer at the token that completes a stop text.
+
+    transformers' own criterion also matches a stop text that begins in the prompt, and reads the whole
+    vocabulary at every call.
+
+    decoders: one for each prompt. ends: as for `stream_tokens`. stops: the stop texts. lengths: the tokens of
+    each answer until now; those that follow a stop text are not counted.
+    """
+
+    def __init__(self, decoders: Sequence[TokenDecoder], ends: Collection[int], stops: Sequence[str]) -> None:
+        self.decoders, self.ends, self.stops = decoders, ends, stops
+        self.lengths, self._stopped = [0] * len(decoders), [False] * len(decoders)
+        self._tails, self._longest = [""] * len(decoders), max(map(len, stops))
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        for i, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._stopped[i]:
+                self.lengths[i] += 1
+                text = self._tails[i] + (self.decoders[i].step(token) if token not in self.ends else "")
+                self._stopped[i] = any(stop in text for stop in self.stops)
+                self._tails[i] = text[max(0, len(text) - self._longest + 1) :]
+        return input_ids.new_tensor(self._stopped, dtype=bool)
+
+
 def before_stop(text: str, stops: Sequence[str]) -> str:
     """The part of `text` before the first occurrence of any of `stops`."""
     return text[: min((i for stop in stops if (i := text.find(stop)) >= 0), default=len(text))]

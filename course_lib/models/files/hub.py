@@ -67,7 +67,10 @@ def snapshot_commit(path: Path) -> str:
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads."""
+    """Whether HF_HUB_OFFLINE forbids downloads or, where that is not set, TRANSFORMERS_OFFLINE.
+
+    The order is that of huggingface_hub, so that HF_HUB_OFFLINE=0 allows one download.
+    """
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "0"
     return value.lower() not in ("0", "false", "no", "off")
 

@@ -84,7 +84,8 @@ def huggingface_overhead(
     also holds 32-bit products; nf4 and fp4 dequantize one matrix at a time. Sliding-window layers hold the
     whole prompt until it is processed, and a mask of context x context; eager attention holds scores of
     heads x context x context. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50, on CPUs
-    without avx512_fp16 (with it, float16 needs more).
+    with AVX-512 and without avx512_fp16. With the latter, float16 needs more. Without AVX-512, bitsandbytes
+    multiplies int8 matrices in float32: it needs 4 more bytes for each weight of the largest matrix.
     """
     tokens, width, size = batch * context, _feed_forward_values(sizes), BITS_OF[precision] / 8
     visible = min(context, sizes.window or context)

@@ -423,5 +423,7 @@ def test_the_process_grows_by_what_was_planned_for_a_larger_model(larger):
     for options, (weights, grown, tokens) in zip(formats, found, strict=True):
         planned = plan(larger, context=1024 if "driver" in options else tokens, **options)
         assert planned.weights + planned.embeddings + planned.norms == weights
-        taken_off = program if "driver" in options else 0
-        assert planned.total == pytest.approx(grown - taken_off, rel=WITHIN), options
+        more = program if "driver" in options else 0
+        if options["weight_format"] == "int8" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+            more = 4 * max(m.rows * m.columns for m in architecture(larger).matrices)  # multiplied in float32
+        assert planned.total + more == pytest.approx(grown, rel=WITHIN), options
