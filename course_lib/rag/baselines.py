@@ -15,7 +15,6 @@ from course_lib.errors import CourseError
 from course_lib.rag.classifier import (
     Classifier,
     Evidence,
-    Row,
     digest,
     loading_options,
     name_of,
@@ -24,6 +23,7 @@ from course_lib.rag.classifier import (
 )
 from course_lib.rag.evaluate import sharpen, softmax
 from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import Row
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,12 @@ from course_lib.errors import CourseError
 from course_lib.rag.evaluate import fit_temperature, sharpen, softmax
 from course_lib.rag.neighbours import OTHER, neighbours_of, stored_labels, vote
 from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import Row, Template, as_text
 
 if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
     from course_lib.models.manager import ModelManager
-
-Row = str | Mapping[str, Any]  # a text, or a row of a table as column -> value
-Template = str | Callable[[Mapping[str, Any]], str]
-TEXT_COLUMNS = ("text", "message")  # the columns that are read without a template
 
 
 @dataclass(frozen=True)
@@ -144,30 +141,6 @@ class Classifier(ABC):
             parts.append(f"abstained: confidence {confidence:.2f} is below {self.threshold:.2f}")
         reason = "; ".join(parts) or f"{label} has the highest probability"
         return Classification(None if abstains else label, confidence, evidence.neighbours, reason)
-
-
-def as_text(row: Row, template: Template | None = None) -> str:
-    """Return the text to classify. Raises CourseError if it is empty or a column is missing.
-
-    >>> as_text({"product": "Blue Card", "text": "It is lost."}, "{product}: {text}")
-    'Blue Card: It is lost.'
-    """
-    if isinstance(row, str):
-        text: Any = row
-    else:
-        columns = [str(name) for name in row.keys()]  # noqa: SIM118 - a pandas Series iterates its values
-        try:
-            if template is None:
-                name = next((name for name in TEXT_COLUMNS if name in columns), "text")
-                text = row[name]
-            else:
-                text = template(row) if callable(template) else template.format_map(dict(row.items()))
-        except KeyError as error:
-            what = f"the row has no column {error}; it has {', '.join(columns)}"
-            raise CourseError(what, f'template="{{{columns[0] if columns else "text"}}}"') from error
-    if not isinstance(text, str) or not text.strip():
-        raise CourseError(f"the text to classify is {text!r}", "drop rows without a text: frame.dropna()")
-    return text
 
 
 @dataclass(repr=False)

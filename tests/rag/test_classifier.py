@@ -20,10 +20,11 @@ from course_lib.rag import (
     RAGLLMClassifier,
 )
 from course_lib.rag.baselines import embed
-from course_lib.rag.classifier import OTHER, as_text, vote
+from course_lib.rag.classifier import OTHER, vote
 from course_lib.rag.evaluate import sharpen, softmax
 from course_lib.rag.neighbours import neighbours_of
 from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import as_text
 from course_lib.retrieval import LSA
 
 INTENTS = ("card_lost_or_stolen", "branch_hours", "deposit_maturity")
@@ -213,6 +214,16 @@ def test_rows_become_texts_by_a_template():
     for bad in ("", "  ", {"text": None}, {"text": float("nan")}):
         with pytest.raises(CourseError, match="the text to classify is"):
             as_text(bad)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_a_template_does_not_write_what_is_missing_as_a_word(missing):
+    row = {"product": missing, "text": "It is lost."}
+    with pytest.raises(CourseError, match="the column 'product' of a row is empty") as raised:
+        as_text(row, "{product!s:.9}: {text}")
+    frame = eval(raised.value.fix, {"frame": pd.DataFrame([row]).astype(object)})
+    assert as_text(frame.to_dict("records")[0], "{product}: {text}") == ": It is lost."
+    assert as_text(row, "{text}") == "It is lost."
 
 
 def test_documents_without_a_label_and_an_empty_store_are_refused(embedder):
