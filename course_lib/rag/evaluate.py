@@ -1,6 +1,6 @@
 """Score answers, refusals and predicted labels, each with a bootstrap interval.
 
-A label is a text, or None where a classifier abstained.
+A label is a text, or None where a classifier abstained; a table of pandas has NaN there.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
 def refusal_threshold(confidence: Sequence[float], allowed: float) -> float:
     """Return the highest of these confidences below which at most a share `allowed` of them lies.
 
-    confidence: of questions that can be answered. Raises ValueError if it is empty, and unless allowed is
-    between 0 and 1.
+    confidence: of questions that can be answered. Raises ValueError if it is empty or has a NaN, and unless
+    allowed is between 0 and 1.
     """
-    if not confidence or not 0 <= allowed <= 1:
-        raise ValueError(f"{len(confidence)} confidences, allowed={allowed}; give some, and a share")
+    if not len(confidence) or not 0 <= allowed <= 1 or any(value != value for value in confidence):
+        raise ValueError(f"{len(confidence)} confidences, allowed={allowed}; give some, and a share; no NaN")
     return sorted(confidence)[min(int(allowed * len(confidence)), len(confidence) - 1)]
 
 
@@ -152,7 +152,7 @@ def confusion_matrix(
     Raises CourseError for a label that is not in `labels`.
     """
     _check_lengths(predicted, gold)
-    index = {label: i for i, label in enumerate(labels)}
+    predicted, index = _labels(predicted), {label: i for i, label in enumerate(labels)}
     if unknown := sorted({str(label) for label in (*predicted, *gold) if label not in index}):
         raise CourseError(f"{unknown[0]!r} is not one of the {len(index)} labels", "labels=[*known, None]")
     matrix = np.zeros((len(index), len(index)), np.int64)
@@ -165,6 +165,8 @@ def macro_f1(predicted: Labels, gold: Sequence[str], draws: int = 1000) -> Estim
 
     draws: the number of resamples.
     """
+    _check_lengths(predicted, gold)
+    predicted = _labels(predicted)
     labels = list(dict.fromkeys([*gold, *predicted]))
     index = {label: i for i, label in enumerate(labels)}
     rows = np.array([(index[g], index[p]) for g, p in zip(gold, predicted, strict=True)])
@@ -189,9 +191,15 @@ class Bin:
 
 
 def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """Return the non-empty bins of equal width from 0 to 1 (DeGroot and Fienberg 1983)."""
+    """Return the non-empty bins of equal width from 0 to 1 (DeGroot and Fienberg 1983).
+
+    Raises ValueError for a confidence that is not from 0 to 1.
+    """
     _check_lengths(confidence, correct)
     values, right = np.asarray(confidence, float), np.asarray(correct, float)
+    possible = (values >= 0) & (values <= 1 + 1e-9)  # a sum of shares may be a little above 1
+    if not possible.all():
+        raise ValueError(f"a confidence of {values[~possible][0]}; each is from 0 to 1")
     which = np.minimum((values * bins).astype(int), bins - 1)
     return [
         Bin(float(values[which == b].mean()), float(right[which == b].mean()), int((which == b).sum()))
@@ -240,8 +248,14 @@ def fit_temperature(distributions: Sequence[Mapping[str, float]], gold: Sequence
 
 
 def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Return the distribution with every probability raised to 1 / temperature, normalized."""
-    logs = np.log(np.maximum(list(distribution.values()), 1e-12)) / temperature
+    """Return the distribution with every probability raised to 1 / temperature, normalized.
+
+    Raises ValueError for a probability that is NaN, and for a temperature that is not above 0.
+    """
+    values = list(distribution.values())
+    if not temperature > 0 or any(value != value for value in values):
+        raise ValueError(f"temperature={temperature}, probabilities {values}; above 0, and no NaN are needed")
+    logs = np.log(np.maximum(values, 1e-12)) / temperature
     return dict(zip(distribution, softmax(logs).tolist(), strict=True))
 
 
@@ -250,6 +264,11 @@ def softmax(logs: NDArray[Any]) -> NDArray[Any]:
     powers = np.exp(logs - logs.max(-1, keepdims=True))
     normalized: NDArray[Any] = powers / powers.sum(-1, keepdims=True)
     return normalized
+
+
+def _labels(predicted: Iterable[Any]) -> list[str | None]:
+    """Return predicted labels with None for each NaN, which pandas puts in the place of None."""
+    return [None if isinstance(label, float) and label != label else label for label in predicted]
 
 
 def _check_lengths(first: Sequence[object], second: Sequence[object]) -> None:
