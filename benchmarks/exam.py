@@ -2,8 +2,8 @@
 
 `python -m benchmarks.exam korean` fits the weights of `extract` on the practice questions, then those of a
 refusal on practice and held-back questions, and shows in cross-validation what several thresholds do there.
-`python -m benchmarks.exam refusals` does so for `routed.SIGNALS`. `python -m benchmarks.exam korquad` reads
-paragraphs of KorQuAD, from COURSE_DATA_DIR. `python -m benchmarks.exam whole` takes the exam with "best".
+`python -m benchmarks.exam refusals` does so for `routed.SIGNAL_WEIGHTS`, `korquad`
+reads paragraphs of KorQuAD, from COURSE_DATA_DIR, and `whole` takes the exam with "best".
 """
 
 from __future__ import annotations

@@ -125,12 +125,12 @@ class _Worker:
 def _on_ray(
     load: Callable[[], Function], batches: list[list[Any]], address: str, workers: int, gpus: float | None
 ) -> Generator[list[str]]:
-    from course_lib.ray_connection import check_room, connected
+    from course_lib.ray_connection import check_resources, connected
 
     with connected(address) as ray:
         import ray.data as ray_data
 
-        check_room(ray, workers, workers * (gpus or 0))
+        check_resources(ray, workers, workers * (gpus or 0))
         ray_data.DataContext.get_current().enable_progress_bars = False
         rows = ray_data.from_items([{"batch": json.dumps(batch)} for batch in batches]).map_batches(
             _Worker,

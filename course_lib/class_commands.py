@@ -1,6 +1,7 @@
-"""The commands of `course` for a class: `handout`, `pack`, `submit`, `grade`, and the exports to graders.
+"""The commands of `course` for school classes.
 
-`course_lib.cli` adds them to the parser of `course`.
+`handout`, `pack`, `submit`, `grade`, and exports for other graders. `course_lib.cli` adds them to the parser
+of `course`.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _chapter(text: str) -> str:
     return text.zfill(2)
 
 
-SOME_CHAPTERS: dict[str, Any] = {  # of an option that names chapters
+SOME_CHAPTERS: dict[str, Any] = {  # arguments of an option that names chapters
     "type": _chapter,
     "action": "append",
     "default": [],

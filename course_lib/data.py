@@ -21,9 +21,8 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHARE = (
-    Path(__file__).resolve().parent / "share"
-)  # a wheel carries chapters, data and models here: see setup.py
+# In a wheel, the chapters, data and models are here; see setup.py.
+SHARE = Path(__file__).resolve().parent / "share"
 ROOT = SHARE if SHARE.is_dir() else SHARE.parents[1]
 HANEUL = ROOT / "datasets" / "haneul"
 FACES = HANEUL / "faces"

@@ -65,9 +65,8 @@ def lab_command(port: int, browser: bool) -> list[str]:
     command += [f"--{name}={value}" for name, value in options.items()]
     if not browser:
         command.append("--no-browser")
-    if (
-        getattr(os, "geteuid", lambda: 1)() == 0
-    ):  # in containers; safe, as the server listens on loopback only
+    # As root, for example in a container. This is safe because the server only listens on loopback.
+    if getattr(os, "geteuid", lambda: 1)() == 0:
         command.append("--allow-root")
     return command
 

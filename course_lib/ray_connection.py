@@ -85,7 +85,7 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
                 raise CourseError(what, "ray status") from error
 
 
-def check_room(ray: Any, cpus: float, gpus: float) -> None:
+def check_resources(ray: Any, cpus: float, gpus: float) -> None:
     """Raise CourseError for more CPUs or GPUs than the machines have; Ray would wait for them for ever."""
     found = ray.cluster_resources()
     for name, needed in (("CPU", cpus), ("GPU", gpus)):

@@ -12,6 +12,7 @@ from course_lib.errors import CourseError
 from course_lib.plots import (
     COLOURS,
     bars,
+    calibration,
     curves,
     dots,
     histograms,
@@ -437,6 +438,15 @@ TRADES = {  # chapter 06, what a threshold refuses
     "read on, three signals": {0.075: 0.5, 0.1: 0.722, 0.125: 0.722, 0.15: 0.806, 0.175: 0.806, 0.2: 0.806}
     | {0.25: 0.833, 0.275: 0.861, 0.3: 0.944, 0.35: 0.972, 0.375: 1.0, 0.475: 1.0, 0.625: 1.0, 1.0: 1.0},
 }
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0, -1])
+def test_dots_and_ratios_that_cannot_be_placed_are_refused(bad):
+    with pytest.raises(ValueError, match="positive and finite"):
+        calibration({"guess": bad})
+    if not np.isfinite(bad):
+        with pytest.raises(ValueError, match="not finite"):
+            dots({"a": [1, bad]}, x="", title="")
 
 
 def test_the_names_of_lines_that_lie_close_cover_no_point():

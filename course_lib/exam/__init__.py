@@ -1,5 +1,6 @@
-"""Take an exam under a contest's rules: a time limit, no network, only models that the rules allow.
+"""Take an exam under a contest's rules: a time limit, no network, and only models that the rules allow.
 
-`questions` reads the questions, `rules` checks models, `offline` forbids the network, `run` asks a system
-within the time, and `report` scores the answers.
+`questions` reads the questions, and `haneul` makes some about the course's fictional bank. `rules` checks the
+models, `offline` forbids the network, `run` asks the systems in `strategies`, and `report` scores the
+answers. `plan` predicts the time on a graphics card.
 """

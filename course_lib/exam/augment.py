@@ -1,8 +1,9 @@
-"""Let a model write questions and answers from passages, and keep those that are sound and not in the exam.
+"""Let a language model write questions and answers about passages, and filter them.
 
-A writer reads a passage and writes a question and its answer. `round_trip` keeps the pairs for which a reader
-of question and passage gives the same answer (Alberti et al. 2019, arXiv:1906.05416). `near_duplicates` finds
-those that repeat a question of the exam.
+One model, the writer, reads a passage and writes a question with its answer. Two filters follow. `round_trip`
+keeps a pair only if a second model, the reader, gives the same answer (Alberti et al. 2019,
+arXiv:1906.05416). `near_duplicates` finds pairs that repeat a question of the exam, the test set, so that
+they can be dropped.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from course_lib.rag.answering import MAX_ANSWER_TOKENS, exact_match, format_for
 from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import Source, context_block, question_prompt
 
-ASKED = "Write a question about this, and its answer."
-MAX_PAIR_TOKENS = 96
-NEAR = 0.6  # from this similarity on, two questions with the same names count as the same
-GRAM = 5  # characters of the pieces that are compared
+INSTRUCTION = "Write a question about this, and its answer."  # follows the passage in the prompt
+MAX_PAIR_TOKENS = 96  # of a question with its answer
+MIN_SIMILARITY = 0.6  # two questions with the same names and at least this similarity count as the same
+NGRAM_LENGTH = 5  # characters of the n-grams by which wordings are compared
 
 
 class Pair(NamedTuple):
@@ -32,22 +33,22 @@ class Pair(NamedTuple):
 
 
 def writer_prompt(source: Source) -> str:
-    """Return the prompt for a writer, such as the adapter haneul-writer, which was trained on it."""
-    return f"{context_block([source])}\n{ASKED}"
+    """Return the prompt for a writer. The course's writer is the LoRA adapter haneul-writer."""
+    return f"{context_block([source])}\n{INSTRUCTION}"
 
 
 def written(question: str, answer: str) -> str:
-    """Return a question and its answer in the form in which a writer writes them."""
+    """Return a question and its answer as a writer writes them: one line each."""
     return f"{question}\n{answer}"
 
 
 def write_pairs(
     writer: Engine, passages: Sequence[Passage], each: int, *, temperature: float = 0.4, seed: int = 0
 ) -> list[Pair]:
-    """Let a model write `each` pairs about every passage. Repeated ones, and texts of other than two lines,
-    are left out.
+    """Let a model write `each` pairs about every passage.
 
-    The first pair of a passage is the most likely one, the others are sampled with seeds seed + 1, ....
+    The first pair of a passage is the most likely one. The others are sampled, with the seeds seed + 1, seed
+    + 2 and so on. Repeated pairs are left out, and so are texts that do not have exactly two lines.
     """
     prompts = [writer_prompt(Source(p.title, p.text)) for p in passages]
     pairs = []
@@ -68,10 +69,10 @@ def write_pairs(
 def round_trip(
     reader: Engine, pairs: Sequence[Pair], passages: Mapping[str, Passage]
 ) -> tuple[list[Pair], list[Pair]]:
-    """Return the pairs that hold, and the others.
+    """Return the pairs that pass the check, and the others.
 
-    A pair holds if its passage contains the answer word for word, and the reader, asked the question with the
-    passage, gives the answer.
+    A pair passes if its passage contains the answer word for word, and if the reader gives that answer when
+    it is asked the question with the passage.
     """
     prompts = [
         format_for(
@@ -89,16 +90,16 @@ def round_trip(
 
 
 def similarity(a: str, b: str) -> float:
-    """Return the Jaccard similarity of two texts' pieces of GRAM characters, without case and punctuation.
+    """Return the Jaccard similarity of two texts' character n-grams, without case and punctuation.
 
     >>> similarity("What does it cost?", "what does it COST")
     1.0
     """
-    return _jaccard(_pieces(a), _pieces(b))
+    return _jaccard(_ngrams(a), _ngrams(b))
 
 
 def names(question: str) -> set[str]:
-    """Return the capitalised words and the numbers of a question, but for its first word, in lower case.
+    """Return the capitalised words and the numbers of a question in lower case, without its first word.
 
     >>> sorted(names("Which fee has the Red Card?"))
     ['card', 'red']
@@ -107,22 +108,25 @@ def names(question: str) -> set[str]:
 
 
 def near_duplicates(
-    questions: Sequence[str], exam: Sequence[str], threshold: float = NEAR
+    questions: Sequence[str], exam: Sequence[str], threshold: float = MIN_SIMILARITY
 ) -> dict[int, tuple[int, float]]:
-    """Return, for each question that repeats one of the exam, the exam's most similar one and the similarity.
+    """Return index -> (index of its most similar exam question, similarity), for repeated questions.
 
-    Questions are given by their indices. Two questions are the same if their wording is similar and each has
-    the names and numbers of the other: the wording alone is as similar for another product. What asks for the
-    same in other words is not found.
+    Two questions count as the same if their wordings are similar and each contains the other's names and
+    numbers. The wording alone is not enough: the same question about another product is worded alike. A
+    question that asks the same in other words is not found.
     """
-    known = [(_pieces(text), names(text), _words(text)) for text in exam]
+    known = [(_ngrams(text), names(text), _words(text)) for text in exam]
     found = {}
     for index, question in enumerate(questions):
-        own, about, words = _pieces(question), names(question), _words(question)
-        alike = [_jaccard(own, p) if n <= words and about <= w else 0.0 for p, n, w in known]
-        best = max(range(len(alike)), key=alike.__getitem__, default=None)
-        if best is not None and alike[best] >= threshold:
-            found[index] = (best, alike[best])
+        ngrams, own_names, words = _ngrams(question), names(question), _words(question)
+        similarities = [
+            _jaccard(ngrams, exam_ngrams) if exam_names <= words and own_names <= exam_words else 0.0
+            for exam_ngrams, exam_names, exam_words in known
+        ]
+        best = max(range(len(similarities)), key=similarities.__getitem__, default=None)
+        if best is not None and similarities[best] >= threshold:
+            found[index] = (best, similarities[best])
     return found
 
 
@@ -134,6 +138,6 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def _pieces(text: str) -> set[str]:
+def _ngrams(text: str) -> set[str]:
     plain = " " + " ".join(re.findall(r"\w+", text.lower())) + " "
-    return {plain[i : i + GRAM] for i in range(max(1, len(plain) - GRAM + 1))}
+    return {plain[i : i + NGRAM_LENGTH] for i in range(max(1, len(plain) - NGRAM_LENGTH + 1))}

@@ -1,4 +1,7 @@
-"""Graphics cards as what a plan needs of them: memory, bandwidth, operations a second, and efficiency."""
+"""Graphics cards, with the speeds that llama.cpp reached on them, to predict the time of an exam.
+
+`cards.yaml` holds each card's memory, bandwidth and operations per second, and runs that others have timed.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,35 @@ from course_lib.models.planner.memory import BITS_OF
 from course_lib.models.planner.quants import BASES
 
 DATA = Path(__file__).with_name("cards.yaml")
-PUBLISHED = "Llama-3.1-8B"  # has the sizes of Llama 3 8B, and reads more tokens
-Does = Literal["read", "write"]
+# The runs in `cards.yaml` were made with Llama 3 8B. This model has the same sizes, and a longer context.
+PUBLISHED = "Llama-3.1-8B"
+Does = Literal["read", "write"]  # read: process the prompt (prefill); write: generate the answer (decode)
 
 
 class Range(NamedTuple):
-    """A value between the lowest and the highest that were seen; it is no statement about probabilities."""
+    """The lowest, the typical and the highest of observed values. It is not a confidence interval."""
 
     low: float
     value: float
     high: float
 
     def times(self, factor: float) -> Range:
-        """Return the range in another unit."""
+        """Return the range multiplied by a factor, such as 1 / 60 for minutes instead of seconds."""
         return Range(self.low * factor, self.value * factor, self.high * factor)
 
     def under(self, seconds: float) -> Range:
-        """Return seconds at full speed divided by this efficiency: the lowest one takes the longest."""
+        """Return the range of seconds that work takes, if this range holds efficiencies from 0 to 1.
+
+        seconds: the time at full speed. The lowest efficiency gives the longest time.
+        """
         return Range(seconds / self.high, seconds / self.value, seconds / self.low)
 
 
 class Run(NamedTuple):
-    """A run that somebody timed: tokens per second of all texts together.
+    """A run that somebody timed: tokens per second, summed over all texts of the batch.
 
-    does: "read" a prompt, or "write" answers. tokens: so many for each text, after `context` others.
+    does: "read" (process prompts) or "write" (generate answers). tokens: how many tokens of each text were
+    read or written. context: how many tokens of each text came before them.
     """
 
     model: Model
@@ -57,7 +65,10 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """A card. memory: bytes. bandwidth: bytes a second. flops: operations a second. runs: timed on it."""
+    """A graphics card.
+
+    memory: bytes. bandwidth: bytes per second. flops: operations per second. runs: timed on this card.
+    """
 
     name: str
     memory: int
@@ -67,7 +78,7 @@ class Card:
     runs: tuple[Run, ...] = ()
 
     def share(self, run: Run) -> float:
-        """Return which share of the roofline's speed a run reached."""
+        """Return the run's efficiency: the least possible time (`roofline`) divided by its time."""
         if run.does == "read":
             work = reading(run.model, run.tokens, run.weight_format, driver=run.driver)
             took = run.tokens / run.tokens_per_second
@@ -78,27 +89,28 @@ class Card:
         return work.seconds(self.bandwidth, self.flops) / took
 
     def efficiency(self, does: Does, weight_format: str, batch: int = 1) -> Range:
-        """Return the median share of the runs most like this one, the lowest and the highest.
+        """Return the lowest, the median and the highest efficiency of the card's most similar runs.
 
-        Like it: as quantized or as whole, and one text or several; where no run is, the others count.
-        Raises CourseError for a card without runs.
+        Similar runs also read or wrote, also had quantized or unquantized weights, and also had one text or
+        several. If there is no such run, the last condition is dropped, then the one before it. Raises
+        CourseError for a card without runs.
         """
-        return _efficiency(self, does, _is_whole(weight_format), batch > 1)
+        return _efficiency(self, does, _is_unquantized(weight_format), batch > 1)
 
 
 @functools.lru_cache(maxsize=64)
-def _efficiency(card: Card, does: Does, whole: bool, several: bool) -> Range:
+def _efficiency(card: Card, does: Does, unquantized: bool, several: bool) -> Range:
     runs = [run for run in card.runs if run.does == does]
     if not runs:
         what = f"nobody has timed a model that {does}s on {card.name}"
         raise CourseError(what, "calibrated(card, model, measure_engine(engine, prompts))")
-    runs = [r for r in runs if _is_whole(r.weight_format) == whole] or runs
+    runs = [r for r in runs if _is_unquantized(r.weight_format) == unquantized] or runs
     runs = [r for r in runs if (r.batch > 1) == several] or runs
     shares = [card.share(run) for run in runs]
     return Range(min(shares), median(shares), max(shares))
 
 
-def _is_whole(weight_format: str) -> bool:
+def _is_unquantized(weight_format: str) -> bool:
     return BITS_OF[BASES.get(weight_format, weight_format)] >= 16
 
 
@@ -133,9 +145,9 @@ def _runs(group: Mapping[str, Any], sources: Mapping[str, str]) -> Iterator[Run]
 
 
 def card(name: str) -> Card:
-    """Return a card by its name or a part of it, such as "RTX 4090".
+    """Return the card whose name contains a text, such as "RTX 4090".
 
-    Raises CourseError for an unknown card, and for a part of several names.
+    Raises CourseError if no card's name contains it, or if several do.
     """
     found = [known for key, known in cards().items() if name.strip() and name.strip().lower() in key.lower()]
     if len(found) == 1:

@@ -16,6 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.exam import plan_command
 from course_lib.names import existing_path
 
+# Files in the folder of a run.
 QUESTIONS, CHECKPOINT, ANSWERS, REPORT = "questions.jsonl", "run.jsonl", "answers.csv", "report.txt"
 
 
@@ -37,7 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     for name in names:
         _check_allowed(name, rules)
     folder = existing_path(args.out)
-    with _written(folder):
+    with _wrap_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with nullcontext() if rules.network else offline() as attempts:
         systems = [_system(name) for name in names]  # models are loaded before the clock starts
@@ -67,7 +68,7 @@ def _write(args: argparse.Namespace) -> int:
     from course_lib.exam.haneul import haneul_exam
 
     questions = haneul_exam(args.part, args.count)
-    with _written(args.out):
+    with _wrap_write_errors(args.out):
         atomic_write_text(args.out, _lines(questions))
     print(f"{len(questions)} questions are in {args.out}")
     return 0
@@ -95,8 +96,8 @@ def _terms(model: str) -> str:
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a CourseError."""
+def _wrap_write_errors(path: Path) -> Iterator[None]:
+    """Turn an error while `path` is written into a CourseError."""
     try:
         yield
     except OSError as error:
@@ -124,7 +125,7 @@ def _minutes(given: float | None, allowed: float) -> float:
 
 
 def _check_allowed(name: str, rules: Any) -> None:
-    """Raise CourseError, with the rule's words, if a strategy has a model that the rules refuse."""
+    """Raise CourseError, which quotes the rule, if a system uses a model that the rules forbid."""
     from course_lib.exam.strategies import STRATEGIES
 
     for model in STRATEGIES[name].models() if name in STRATEGIES else ():
@@ -133,7 +134,7 @@ def _check_allowed(name: str, rules: Any) -> None:
 
 
 def _system(name: str) -> Any:
-    """Return a strategy by its name, or a function of the user's own, named as module:function."""
+    """Return a system by its name, or the user's own function, given as module:function."""
     from course_lib.exam.run import System
     from course_lib.exam.strategies import build
 
@@ -150,7 +151,7 @@ def _system(name: str) -> Any:
 
 
 def _keep_questions(folder: Path, questions: Sequence[Any]) -> None:
-    """Write the questions beside the answers, for `course exam report`."""
+    """Write the questions into the folder of the run, for `course exam report`."""
     path = folder / QUESTIONS
     if path.exists() and path.read_text("utf-8") != _lines(questions):
         raise CourseError(f"{folder} holds the run of another exam", f"course exam run --out {folder}-2")

@@ -1,4 +1,4 @@
-"""Exams about Haneul Bank, the course's fictional bank, whose handbook and questions are the data."""
+"""Exams about the handbook of Haneul Bank, the course's fictional bank."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from course_lib.rag.prompt import REFUSAL
 
 Part = Literal["practice", "exam", "held-back"]
 SPLITS: dict[str, data.Split] = {"practice": "train", "exam": "test", "held-back": "validation"}
-KOREAN = 201 / 515  # of an exam's questions; with the 314 English ones of the test split they are 515
+KOREAN = 201 / 515  # share of Korean questions: an exam has 515, and the test split has 314 English ones
 
 
 def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[ExamQuestion]:
-    """Return an exam of `count` questions, in an order that depends on the seed alone.
+    """Return an exam of `count` questions, whose choice and order depend only on the seed.
 
-    part: "exam" has the questions of the test split, "practice" those of the training split and "held-back"
-    those of the validation split. Two of five are in Korean. kind: "choice", "short", or "refuse" for a
-    question that the handbook does not answer; the right answer is then REFUSAL in both languages. Raises
-    CourseError for an unknown part, and for more questions than there are.
+    part: "exam" takes questions of the test split, "practice" of the training split, "held-back" of the
+    validation split. Two of five are in Korean. A question's kind is "choice", "short" (a written answer) or
+    "refuse". The handbook does not answer the last kind; the right answer is then REFUSAL in both languages.
+    Raises CourseError for an unknown part, and for more questions than the part has.
     """
     if part not in SPLITS:
         raise CourseError(f"part={part!r}; it is one of {', '.join(SPLITS)}", 'haneul_exam("exam")')
@@ -42,7 +42,7 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
 
 
 def questions_of(part: Part, language: data.Language) -> list[ExamQuestion]:
-    """Return all questions of a part in one language, of which `haneul_exam` draws."""
+    """Return all questions of a part in one language, from which `haneul_exam` draws."""
     areas = {
         fact.rpartition(".")[0]: area_of(p.id) for p in data.load_passages().values() for fact, _ in p.states
     }

@@ -1,6 +1,6 @@
-"""This machine's processor, described as a graphics card is (exam/cards.py), for plans of exams.
+"""Describe this machine's processor as a `Card` (cards.py), to predict the time that an exam takes on it.
 
-Memory bandwidth and FLOP/s are measured, and so are the tokens/s of a loaded model on it.
+Its memory bandwidth and FLOP/s are measured, and so is the speed of a loaded model.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from course_lib.models.drivers.engine import Engine
 
 THIS_MACHINE = "this machine"
-MIN_ANSWER_TOKENS = 16  # so that the noise of a timing is small beside the time of the answer
+MIN_ANSWER_TOKENS = 16  # of a timed answer; the time of a shorter one would be mostly noise
+# Repeated, it makes a prompt of any length.
 SENTENCE = "The annual fee of the card is KRW 24,000, and it comes with travel insurance. "
 
 
 def this_machine() -> Card:
-    """Measure this machine's processor, in about two seconds; no model has been timed on it yet.
+    """Measure this machine's processor in about two seconds, and return it as a card without timed runs.
 
-    Bandwidth: of a matrix of 256 MiB times a vector, larger than most caches. FLOP/s: of the product of two
-    matrices of 1,024 x 1,024 numbers of 32 bits.
+    The bandwidth is measured with a matrix-vector product; the matrix has 256 MiB, more than most caches. The
+    FLOP/s are measured with a product of two float32 matrices of 1,024 x 1,024.
     """
     import psutil
     import torch
@@ -49,9 +50,10 @@ def calibrated(
     weight_format: str | None = None,
     driver: Driver | None = None,
 ) -> Card:
-    """Return the card with the runs of a model that was measured on it, in place of its own runs.
+    """Return the card with its runs replaced by those of a measurement on this machine.
 
-    weight_format, driver: as for `plan`; by default those of the model's files.
+    model, measured: the measured model, and what `measure_engine` returned for it. weight_format, driver: as
+    for `plan`; by default those of the model's files.
     """
     planned = plan(model, weight_format, driver=driver)
     more: dict[str, Any] = {"driver": planned.driver, "source": "measured here"}
@@ -59,8 +61,8 @@ def calibrated(
     for r in measured.rounds:
         read, written = round(r.read / measured.prompts), round(r.written / measured.prompts)
         runs.append(Run(model, planned.weight_format, "read", read, r.read / r.short, **more))
-        # r.short and r.long: seconds of an answer of one token, and of all r.written tokens. r.read: tokens
-        # of the prompts. On a busy machine the short one may take longer: then the round tells no speed.
+        # r.short, r.long: seconds for an answer of one token, and for the full answer. r.written: the further
+        # tokens of the full answer. On a busy machine r.short may be larger; such a round is left out.
         if r.long > r.short:
             speed = r.written / (r.long - r.short)
             runs.append(Run(model, planned.weight_format, "write", written, speed, context=read, **more))
@@ -68,10 +70,11 @@ def calibrated(
 
 
 def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Driver]:
-    """Time a loaded model on a prompt and an answer as long as the exam's; describe this machine as a card.
+    """Time a loaded model on a prompt and an answer as long as the exam's.
 
-    Also return the format of the weights in memory, and the driver. Raises CourseError for an engine that
-    runs in a server, whose weights are not known, and for one on another device than the processor.
+    Returns this machine as a card with these runs, the format of the weights in memory, and the driver.
+    Raises CourseError for a model on a server, whose weight format is unknown, and for a model on another
+    device than the processor.
     """
     drivers: dict[str, Driver] = {"huggingface": "huggingface", "llamacpp": "llamacpp"}
     if engine.driver not in drivers:
@@ -82,10 +85,13 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
         raise CourseError(what, 'load(model, device="cpu")')
     driver = drivers[engine.driver]
     chosen: str | None = engine.spec.quantization
-    if chosen == "none":  # whole weights, or a .gguf file with a format of its own, which `plan` finds (None)
-        chosen = {32: "float32", 16: _half(engine)}.get(round(8 * engine.weight_bytes / engine.parameters))
+    if chosen == "none":  # unquantized weights, or a .gguf file, whose own format `plan` finds (None)
+        chosen = {32: "float32", 16: _sixteen_bit_format(engine)}.get(
+            round(8 * engine.weight_bytes / engine.parameters)
+        )
     planned = plan(model, chosen, driver=driver)
-    once, eleven = (engine.count_tokens(SENTENCE * n) for n in (1, 11))  # a chat template is in both
+    # Both counts include the chat template.
+    once, eleven = (engine.count_tokens(SENTENCE * n) for n in (1, 11))
     each = (eleven - once) / 10
     prompt = SENTENCE * max(1, round((exam.prompt_tokens - (once - each)) / each))
     tokens = max(MIN_ANSWER_TOKENS, exam.answer_tokens)
@@ -94,6 +100,6 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
     return card, planned.weight_format, driver
 
 
-def _half(engine: Engine) -> str | None:
-    """The name of the 16-bit type of the weights in transformers; None for a file of llama.cpp."""
+def _sixteen_bit_format(engine: Engine) -> str | None:
+    """Return the weights' 16-bit type in transformers; None for llama.cpp, whose file states it."""
     return str(engine.model.dtype).removeprefix("torch.") if hasattr(engine, "model") else None

@@ -1,11 +1,11 @@
-"""Forbid and record connections that leave this machine, in this process and in the programs it starts.
+"""Forbid and record network connections to other machines, in this process and in its child processes.
 
-Python's sockets are stopped before they connect (sys.addaudithook, PEP 578), in this process and in its
-Python children. Programs that are not Python, and native code, cannot be stopped so: the usual ones are sent
-to a proxy that nobody runs, and what they connect to in spite of it is seen by looking at their sockets.
-This is a check of software that one trusts, not a prison: code that tries to get past it can.
+In Python processes a connection is stopped before it is made (sys.addaudithook, PEP 578). Other programs and
+native code cannot be stopped in this way. Most of them follow the proxy settings, which name a port where
+nothing listens. Connections that are made nevertheless are seen by looking at the open sockets. This checks
+trusted software; code that tries to get around it can.
 
-Each child loads this file alone, at its start: so it imports only the standard library.
+Each Python child process loads this file at its start, so the file imports only the standard library.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 LOG = "COURSE_CONNECTIONS"  # the environment variable that names the file of recorded connections
 LOCAL_NAMES = {"", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 NOBODY = "http://127.0.0.1:9"  # the discard port: no proxy listens there
+# Environment variables for this process and its children.
 SETTINGS = {
     **dict.fromkeys(
         ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOBODY
@@ -32,6 +33,7 @@ SETTINGS = {
     **dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"), "1"),
     **dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"), "1"),
 }
+# The start-up module of a Python child process: it loads this file and calls `install`.
 CHILD = """import importlib.util as util
 spec = util.spec_from_file_location("course_offline", {module!r})
 module = util.module_from_spec(spec)
@@ -42,11 +44,11 @@ _installed = False
 
 
 class NetworkForbidden(ConnectionError):
-    """Raised in place of a connection that would leave this machine."""
+    """Raised instead of making a connection to another machine."""
 
 
 class Attempt(NamedTuple):
-    """A connection that was tried. event: "connect", "look up" (a name), "send" or "seen" (not prevented)."""
+    """An attempted connection. event: "connect", "look up" (a name), "send", or "seen" (not stopped)."""
 
     process: int
     program: str
@@ -55,7 +57,7 @@ class Attempt(NamedTuple):
 
 
 def is_local(host: Any) -> bool:
-    """Whether a host name or an address means this machine. Names other than localhost are not looked up."""
+    """Whether a host name or address means this machine. Of names, only those of localhost count."""
     if host is None:
         return True
     if isinstance(host, bytes | bytearray):
@@ -71,9 +73,9 @@ def is_local(host: Any) -> bool:
 
 
 def install() -> None:
-    """Forbid this process connections that leave the machine, as long as the variable LOG is set.
+    """Forbid connections to other machines in this process while the environment variable LOG is set.
 
-    An audit hook cannot be removed; without the variable it does nothing.
+    An audit hook cannot be removed; without the variable, it does nothing.
     """
     global _installed
     if not _installed:
@@ -82,7 +84,7 @@ def install() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    """Record and refuse what would leave the machine. `arguments` are those of CPython's audit events."""
+    """Record and refuse a connection to another machine. Called for each of CPython's audit events."""
     if not event.startswith("socket.") or LOG not in os.environ:
         return
     if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
@@ -102,8 +104,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 def _record(event: str, target: str, process: int | None = None, program: str | None = None) -> None:
     attempt = Attempt(process or os.getpid(), program or " ".join(sys.argv)[:200], event, target)
     line = json.dumps(attempt) + "\n"
-    file = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # one write, so lines stay whole
-    try:
+    file = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:  # a single write, so that the lines of several processes do not mix
         os.write(file, line.encode())
     finally:
         os.close(file)
@@ -111,9 +113,9 @@ def _record(event: str, target: str, process: int | None = None, program: str | 
 
 @contextlib.contextmanager
 def offline(interval: float = 0.1) -> Iterator[Attempts]:
-    """Forbid the network within the block; the value gives the connections that were tried so far.
+    """Forbid the network within the block. The value lists the attempted connections.
 
-    interval: seconds between two looks at the sockets of this process and its children.
+    interval: seconds between two looks at the open sockets of this process and its children.
     """
     from course_lib.environment import variables
 
@@ -138,7 +140,7 @@ def offline(interval: float = 0.1) -> Iterator[Attempts]:
 
 @contextlib.contextmanager
 def _fresh_opener() -> Iterator[None]:
-    """Let urllib look at the proxies anew: its `urlopen` keeps those of the first call for good."""
+    """Make urllib read the proxy settings again; its `urlopen` otherwise keeps those of its first call."""
     import urllib.request
 
     before = getattr(urllib.request, "_opener", None)
@@ -150,26 +152,26 @@ def _fresh_opener() -> Iterator[None]:
 
 
 class Attempts:
-    """The connections that were tried, read from the file that all processes append to."""
+    """The attempted connections, read from the file to which all processes append."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._last: list[Attempt] | None = None
 
     def list(self) -> list[Attempt]:
-        """Return what was tried up to now, or up to the end of the block."""
+        """Return the attempts until now, or until the end of the block."""
         if self._last is not None:
             return self._last
         lines = self._log.read_text("utf-8").splitlines() if self._log.exists() else []
         return [Attempt(*json.loads(line)) for line in lines]
 
     def freeze(self) -> None:
-        """Keep what was recorded, before the file goes."""
+        """Keep the recorded attempts in memory, because the file will be deleted."""
         self._last = self.list()
 
 
 def _watch(stop: threading.Event, interval: float) -> None:
-    """Record connections of this process and its children that nothing prevented, each once."""
+    """Record each connection of this process and its children that was not stopped, once."""
     import psutil
 
     me, seen = psutil.Process(), set()

@@ -1,8 +1,9 @@
-"""Plan an exam on a card: minutes for all questions, what fits into its memory, and what breaks the limit.
+"""Predict how long an exam takes with a model on a graphics card, and whether the model fits on it.
 
-The bytes are the planner's; the seconds are those of the roofline at an efficiency that was seen on the card
-(`Card.efficiency`). Questions are answered in groups of `batch`, and a group writes answers of equal length;
-searching does not overlap with reading and writing.
+The bytes come from the memory planner (`models.planner`). The seconds are the least possible ones
+(`roofline`) divided by an efficiency that was observed on the card (`Card.efficiency`). Assumptions:
+questions are answered in batches, all answers of a batch have the same length, and a search never overlaps
+with computing answers.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from course_lib.tables import table
 
 FORMATS = ("float16", "q8_0", "q4_k_m")  # of 16, 8 and 4 bits in llama.cpp
 BATCHES = (1, 4, 16)
-SMALL = 1_000_000_000  # weights, below which the runs of a model of 8 billion say little
-MOST = 1_000_000  # of passages, tokens or questions that `limits` tries
+SMALL_MODEL = 1_000_000_000  # weights; the card's runs, of 8 billion weights, say little about smaller models
+MAX_TRIED = 1_000_000  # the largest number of passages, tokens or questions that `limits` tries
 
 
 @dataclass(frozen=True)
 class Exam:
-    """The questions, and what is read and written for each.
+    """The size of an exam: its questions, its time, and how much is read and written per question.
 
-    passage_tokens: of one passage with its title. question_tokens: of the question, its options and the
-    instructions. search_seconds: of finding and reranking the passages; by default what 25 candidates take a
-    cross-encoder on two cores (benchmarks/README.md, "Reranking"). Raises CourseError for numbers below 1
-    (passages and seconds: below 0).
+    passages: passages in a prompt. passage_tokens: tokens of one passage with its title. question_tokens:
+    tokens of the question, its options and the instructions. search_seconds: time to find and rerank the
+    passages; the default is that of a cross-encoder with 25 candidates on two cores (benchmarks/README.md,
+    "Reranking"). Raises CourseError for numbers below 1; passages and search_seconds may be 0.
     """
 
     questions: int = 515
@@ -65,10 +66,10 @@ class Exam:
 
 @dataclass(frozen=True)
 class ExamPlan:
-    """The plan of an exam with one model on one card.
+    """The predicted time and memory of an exam with one model on one card.
 
-    seconds: of all questions for "search", "read" and "write". efficiency: of "read" and "write", the share
-    of the roofline's speed.
+    seconds: part -> total seconds; the parts are "search", "read" (prompts) and "write" (answers).
+    efficiency: "read" and "write" -> the share of the least possible time (`roofline`) that the card reaches.
     """
 
     exam: Exam
@@ -80,18 +81,18 @@ class ExamPlan:
 
     @property
     def minutes(self) -> Range:
-        """The minutes of the whole exam, at the highest, the median and the lowest efficiency."""
+        """The minutes of the whole exam at the highest, the median and the lowest efficiency."""
         low, value, high = (sum(part) / 60 for part in zip(*self.seconds.values(), strict=True))
         return Range(low, value, high)
 
     @property
     def fits(self) -> bool:
-        """Whether the card's memory holds it, with a tenth left free."""
+        """Whether the model fits into the card's memory while a tenth of it stays free."""
         return self.memory.total <= usable_bytes(self.card.memory)
 
     @property
     def in_time(self) -> bool:
-        """Whether it ends in time even at the lowest efficiency."""
+        """Whether the exam ends in time even at the lowest efficiency."""
         return self.minutes.high <= self.exam.minutes
 
     def __str__(self) -> str:
@@ -116,7 +117,7 @@ class ExamPlan:
 
     def _notes(self) -> list[str]:
         of_itself = any(run.model == self.model for run in self.card.runs)
-        if of_itself or architecture(self.model).parameters >= SMALL:
+        if of_itself or architecture(self.model).parameters >= SMALL_MODEL:
             return []
         return ["So small a model takes longer: what a program does besides moving weights is not counted."]
 
@@ -143,10 +144,10 @@ def plan_exam(
     *,
     driver: Driver | None = "llamacpp",
 ) -> ExamPlan:
-    """Return the plan of an exam. The arguments and errors are those of the planner's `plan`.
+    """Return the plan of an exam. The other arguments and the errors are those of the planner's `plan`.
 
-    driver: what runs the model; the published runs on cards are llama.cpp's. Raises CourseError, too, for a
-    model that reads fewer tokens than a prompt with its answer has.
+    driver: the software that runs the model; the published runs on cards were made with llama.cpp. Also
+    raises CourseError if a prompt and its answer are longer than the model's context.
     """
     exam = exam or Exam()
     sizes = architecture(model)
@@ -178,13 +179,13 @@ def plan_exam(
 
 
 def _groups(questions: int, batch: int) -> list[tuple[int, int]]:
-    """Return how many groups there are of which size: full ones, and the last."""
+    """Return (number of batches, batch size) for the full batches and for a smaller last one."""
     full, rest = divmod(questions, batch)
     return [(count, size) for count, size in ((full, batch), (1, rest)) if count and size]
 
 
 def _shorter(exam: Exam, context: int) -> str:
-    """Return what makes a prompt and its answer fit into the context."""
+    """Return the fix that makes a prompt and its answer fit into the context."""
     room = context - exam.question_tokens - exam.answer_tokens
     return "give shorter answers" if room < 0 else f"give at most {room // exam.passage_tokens} passages"
 
@@ -196,20 +197,23 @@ def choices(
     formats: Sequence[str] = FORMATS,
     batches: Sequence[int] = BATCHES,
 ) -> list[ExamPlan]:
-    """Return a plan for each format and batch size, whether it fits or not."""
+    """Return a plan for each combination of format and batch size, whether it fits or not."""
     return [plan_exam(model, card, exam, f, b) for f in formats for b in batches]
 
 
 def best(plans: Sequence[ExamPlan]) -> ExamPlan | None:
-    """Return the plan with the most bits that fits and is in time, of these the fastest; None if none is."""
+    """Return the plan with the most bits per weight that fits and is in time; of these, the fastest.
+
+    Returns None if there is no such plan.
+    """
     good = [p for p in plans if p.fits and p.in_time]
     return max(good, key=lambda p: (p.memory.weights, -p.minutes.high), default=None)
 
 
 class Limit(NamedTuple):
-    """The most of something, all else as planned.
+    """The largest number of something with which a plan still works, if all else stays the same.
 
-    because: what ends it: "time", "memory", "context" or "nothing".
+    because: what a larger number would exceed: "time", "memory", "context" or "nothing".
     """
 
     name: str
@@ -218,9 +222,9 @@ class Limit(NamedTuple):
 
 
 def limits(planned: ExamPlan) -> list[Limit]:
-    """Return the most passages, answer tokens and questions with which the plan still fits and is in time.
+    """Return the largest numbers of passages, answer tokens and questions with which the plan still works.
 
-    -1: not even the least number does.
+    A plan works if it fits and is in time. A limit of -1 means that not even the smallest number works.
     """
     return [_limit(planned, name) for name in ("passages", "answer_tokens", "questions")]
 
@@ -228,10 +232,10 @@ def limits(planned: ExamPlan) -> list[Limit]:
 def _limit(planned: ExamPlan, name: str) -> Limit:
     least = 0 if name == "passages" else 1
     low, high = least - 1, least
-    while high < MOST and not _broken(planned, name, high):
+    while high < MAX_TRIED and not _broken(planned, name, high):
         low, high = high, 2 * high + 1
-    if high >= MOST:
-        return Limit(name, MOST, "nothing")
+    if high >= MAX_TRIED:
+        return Limit(name, MAX_TRIED, "nothing")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _broken(planned, name, middle) else (middle, high)
@@ -239,7 +243,7 @@ def _limit(planned: ExamPlan, name: str) -> Limit:
 
 
 def _broken(planned: ExamPlan, name: str, number: int) -> str:
-    """Return what a plan with another number breaks; "" if nothing."""
+    """Return what the plan exceeds if `name` is set to `number`: see Limit.because; "" for nothing."""
     exam = replace(planned.exam, **{name: number})
     if exam.context > architecture(planned.model).context:
         return "context"

@@ -1,4 +1,4 @@
-"""`course exam plan`: minutes, memory and limits of an exam with a model on a card."""
+"""The command `course exam plan`: predict the time and memory of an exam with a model on a graphics card."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from course_lib.exam.plan import Exam, ExamPlan
     from course_lib.exam.rules import Rules
 
+# The fix for a model that breaks a rule.
 OTHER = "course exam plan --model EXAONE-3.5-7.8B"
 UNKNOWN = "Rules: {} is not in the catalogue; see for yourself whether its licence and date are allowed."
 
@@ -43,7 +44,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _from(least: int) -> Callable[[str], int]:
-    """Return a function that parses a whole number from `least` on."""
+    """Return a function that parses a whole number of at least `least`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -54,7 +55,10 @@ def _from(least: int) -> Callable[[str], int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plans, the best and its limits. Raises CourseError, also for a model that breaks a rule."""
+    """Print the plans, the best of them and its limits.
+
+    Returns 1 if no plan works. Raises CourseError for wrong options, and for a model that breaks a rule.
+    """
     from course_lib.exam.cards import card
     from course_lib.exam.here import THIS_MACHINE
     from course_lib.exam.plan import BATCHES, FORMATS, Exam, best, choices, compared, limits
@@ -85,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _here(arguments: argparse.Namespace, exam: Exam) -> tuple[Card, list[ExamPlan]]:
-    """Time the model on this machine, and plan with its own format, one question at a time."""
+    """Time the model on this machine; return the machine as a card, and a plan without batches."""
     from course_lib.exam.here import timed_here
     from course_lib.exam.plan import plan_exam
     from course_lib.models import load
@@ -99,9 +103,9 @@ def _here(arguments: argparse.Namespace, exam: Exam) -> tuple[Card, list[ExamPla
 
 
 def _refuse(model: str, rules: Rules) -> str:
-    """Raise CourseError, with the rule's words, for a model that breaks a rule.
+    """Raise CourseError, which quotes the rule, for a model that breaks a rule of the exam.
 
-    Return "", or a note about a model of known sizes but of unknown licence and date.
+    Returns "", or a note if the planner knows the model's sizes but its licence and date are unknown.
     """
     from course_lib.models.catalog import entries
     from course_lib.models.planner import architecture
@@ -115,4 +119,4 @@ def _refuse(model: str, rules: Rules) -> str:
         raise CourseError(broken[0], OTHER)
     if "(rule " in broken[0]:
         raise CourseError(broken[0], OTHER)
-    return UNKNOWN.format(architecture(model).name)  # CourseError for a model that the planner does not know
+    return UNKNOWN.format(architecture(model).name)  # `architecture` raises CourseError for an unknown model

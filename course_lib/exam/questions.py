@@ -1,4 +1,4 @@
-"""Read the questions of an exam from JSONL or CSV, and write its answers as a contest wants them."""
+"""Read the questions of an exam from JSONL or CSV, and write the answers as CSV."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ NUMBERED = re.compile(r"^\s*(\d{1,2})[ .)]\s*(.+)$")  # an option on a line of t
 
 @dataclass(frozen=True)
 class ExamQuestion:
-    """A question. options: empty for a short answer. answer: the right one, or None where nobody tells it.
+    """A question.
 
-    kind, area, language: by which the report groups; "" where the file has none.
+    options: empty for a question with a written answer. answer: the right answer, or None if it is unknown.
+    kind, area, language: groups for the report; "" if the file has none.
     """
 
     id: str
@@ -35,12 +36,13 @@ class ExamQuestion:
 
 
 def read_questions(path: Path) -> list[ExamQuestion]:
-    """Read a .jsonl or .csv file, in UTF-8 or, as many Korean contests have it, in cp949.
+    """Read questions from a .jsonl or .csv file in UTF-8, or in cp949, which many Korean contests use.
 
-    Each row has an id and a question, and may have options (a list, columns option1, option2, ..., or
-    numbered lines at the end of the question), an answer (the option's text or its number) and the other
-    FIELDS. Names of columns may be in capitals; other columns are left alone. Raises CourseError, with the
-    line, for a broken row, a repeated id, one single option, or an answer that is none of the options.
+    Each row has an id and a question. It may have options: a list, columns option1, option2 and so on, or
+    numbered lines at the end of the question. It may also have an answer (an option's text or its number) and
+    the other FIELDS. Column names may be in capitals; other columns are ignored. Raises CourseError, with the
+    line number, for an invalid row, a repeated id, a single option, and an answer that is not one of the
+    options.
     """
     try:
         text = path.read_bytes()
@@ -136,7 +138,7 @@ def _options(where: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _numbered_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """Split a question from the lines "1. ...", "2. ..." at its end."""
+    """Split a question into its text and the options in its last lines, "1. ...", "2. ..." and so on."""
     lines = text.split("\n")
     for start in range(1, len(lines)):
         found = [NUMBERED.match(line) for line in lines[start:] if line.strip()]
@@ -146,7 +148,7 @@ def _numbered_options(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def write_answers(path: Path, questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> None:
-    """Write a CSV file with the columns ID and Answer, in UTF-8: an option by its number, else the text."""
+    """Write a CSV file with the columns ID and Answer: an option as its number, any other answer as text."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["ID", "Answer"])

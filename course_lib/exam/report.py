@@ -1,4 +1,4 @@
-"""Score an exam: by kind, area and language with intervals, seconds by system, and what went wrong."""
+"""Score an exam: right answers by kind, area and language, seconds by system, and reasons of failures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GROUPS = ("kind", "language", "area")  # fields by which a report groups the que
 
 
 def is_right(question: ExamQuestion, answer: str) -> bool:
-    """Whether the answer is the right one: the option, or an exact match of a written answer."""
+    """Whether the answer is right: the right option, or an exact match of a written answer."""
     if question.answer is None:
         raise ValueError(f"{question.id}: nobody tells the right answer")
     return exact_match(answer, question.answer)
 
 
 def scores(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> dict[str, Estimate]:
-    """Return the share of right answers, of "all" and of each "kind=...", "language=..." and "area=..."."""
+    """Return the share of right answers: "all", and each group, such as "kind=choice"."""
     groups: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         names = [f"{n}={v}" for n in GROUPS if (v := getattr(question, n))]
@@ -35,14 +35,17 @@ def scores(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> dic
 
 
 def answered_in_vain(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> Estimate | None:
-    """Return the share of the questions to refuse that got an answer; None without such questions."""
+    """Return the share of the unanswerable questions that were answered instead of refused.
+
+    Returns None if no question is unanswerable.
+    """
     refusal = normalise(REFUSAL)
     should = [q for q in questions if q.answer is not None and normalise(q.answer) == refusal]
     return mean_of([float(normalise(answers[q.id]) != refusal) for q in should]) if should else None
 
 
 def points(questions: Sequence[ExamQuestion], answers: Mapping[str, str], *, wrong: float) -> list[float]:
-    """Return the points of each question: 1 for a right answer, 0 for a refusal, else `wrong` (below 0)."""
+    """Return the points of each question: 1 if right, 0 if refused, otherwise `wrong` (negative)."""
     refusal = normalise(REFUSAL)
     return [
         1.0 if is_right(q, answers[q.id]) else 0.0 if normalise(answers[q.id]) == refusal else wrong
@@ -56,11 +59,12 @@ def lost_points(
     found: Mapping[str, Collection[str]],
     needed: Mapping[str, Collection[str]],
 ) -> dict[str, int]:
-    """Count the questions by what became of their point; the counts add up to the number of questions.
+    """Count the questions by outcome; the counts add up to the number of questions.
 
-    found, needed: question -> ids of the passages that the system read, and of those that it should have.
-    "not found": a needed passage was not read. "wrong option" and "not read": it was, and the answer is wrong
-    all the same. "answered in vain": the question should have been refused.
+    found, needed: question id -> ids of the passages that the system read, and of those that answer it.
+    Outcomes: "right"; "not found": a needed passage was not read; "wrong option" and "not read": all needed
+    passages were read, but the answer is wrong; "answered in vain": there is no answer, and the system did
+    not refuse.
     """
     counts = dict.fromkeys(("right", "not found", "wrong option", "not read", "answered in vain"), 0)
     for question in questions:
@@ -77,7 +81,7 @@ def lost_points(
 
 
 def report(questions: Sequence[ExamQuestion], given: Sequence[Given]) -> str:
-    """Return the report as text: scores where the right answers are known, then time, then failures."""
+    """Return a report as text: scores (if the right answers are known), times and failures."""
     lines = [f"{len(given)} of {len(questions)} questions answered in {given[-1].used / 60:.1f} minutes"]
     answers = {each.id: each.answer for each in given}
     known = [q for q in questions if q.answer is not None and q.id in answers]

@@ -1,8 +1,9 @@
-"""What a language model asks of a processor: bytes to move, operations to do, and the least seconds for both.
+"""The least work of a language model: bytes to read from memory, operations, and the least seconds for both.
 
-A processor is busy for at least the longer of the two times, bytes / bandwidth and operations / peak (the
-roofline: Williams et al. 2009, doi:10.1145/1498765.1498785). Reading a prompt is bounded by operations,
-since all of its tokens use a weight once it is there; writing by bytes, since each token needs all weights.
+A processor takes at least the longer of two times: bytes / bandwidth and operations / peak (the roofline
+model, Williams et al. 2009, doi:10.1145/1498765.1498785). Reading a prompt is limited by operations, because
+each weight that is fetched serves all tokens. Writing is limited by bytes, because each token needs all
+weights.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from course_lib.models.planner.lookup import Model, architecture
 
 @dataclass(frozen=True)
 class Work:
-    """Bytes that are read from memory, and operations (multiplications and additions of numbers)."""
+    """Bytes read from memory, and operations (multiplications and additions)."""
 
     bytes: float
     flops: float
 
     def seconds(self, bandwidth: float, flops: float) -> float:
-        """Return the least seconds at so many bytes and operations a second."""
+        """Return the least seconds. bandwidth: bytes per second. flops: operations per second."""
         return max(self.bytes / bandwidth, self.flops / flops)
 
 
@@ -36,12 +37,12 @@ def reading(
     *,
     driver: Driver | None = None,
 ) -> Work:
-    """Return the work of reading `batch` prompts of so many tokens each. The arguments are those of `plan`.
+    """Return the work of reading `batch` prompts of `tokens` tokens each. Other arguments: as for `plan`.
 
-    The weights are read once for each PROMPT_CHUNK tokens in llama.cpp, and once in transformers.
+    llama.cpp fetches the weights once for every PROMPT_CHUNK tokens, transformers once in all.
     """
     needed = plan(model, weight_format, tokens, batch, driver=driver)
-    sizes = _writer(model)
+    sizes = _language_model(model)
     chunk = min(batch * tokens, PROMPT_CHUNK) if needed.driver == "llamacpp" else batch * tokens
     times = -(-batch * tokens // chunk)
     visible = tokens * (tokens + 1) // 2
@@ -59,18 +60,19 @@ def writing(
     *,
     driver: Driver | None = None,
 ) -> Work:
-    """Return the work of one step, which writes a token to each of `batch` texts of `context` tokens.
+    """Return the work of one decoding step: one new token for each of `batch` texts of `context` tokens.
 
-    The weights are read once for all texts, the KV cache of each text once.
+    The weights are fetched once for all texts, and the KV cache of each text once.
     """
     needed = plan(model, weight_format, context, batch, driver=driver)
-    sizes = _writer(model)
+    sizes = _language_model(model)
     attention = _attention_flops(sizes, context, min(context, sizes.window))
     flops = _matrix_flops(sizes) + attention + _output_flops(sizes)
     return Work(_weight_bytes(sizes, needed, batch) + needed.kv, batch * flops)
 
 
-def _writer(model: Model) -> Architecture:
+def _language_model(model: Model) -> Architecture:
+    """Return a model's sizes. Raises CourseError for an encoder, which cannot write answers."""
     sizes = architecture(model)
     if sizes.family.encoder:
         raise CourseError(f"{sizes.name} is an encoder and writes no answers", "choose a language model")
@@ -78,29 +80,32 @@ def _writer(model: Model) -> Architecture:
 
 
 def _matrix_flops(sizes: Architecture) -> int:
-    """Return the operations of all layers' matrices for a token: 2 for each weight that it uses."""
+    """Return the operations of all layers' matrices for a token: 2 for each weight that the token uses."""
     return 2 * sizes.layers * sum(m.used * m.rows * m.columns for m in sizes.matrices)
 
 
 def _output_flops(sizes: Architecture) -> int:
-    """Return the operations of the logits of one token."""
+    """Return the operations for the logits of one token."""
     return 2 * sizes.vocabulary * sizes.hidden
 
 
 def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
-    """Return the operations of attention: 2 for a score and 2 for the sum, each as wide as the heads.
+    """Return the operations of attention: 4 x head_dim for each head and pair of tokens.
 
-    full, windowed: pairs of a token and one that it sees, in a layer that sees all, and in one with a window.
+    They are 2 x head_dim for the score, and 2 x head_dim for the weighted sum.
+
+    full, windowed: the numbers of (token, visible token) pairs in a full-attention and in a sliding-window
+    layer.
     """
     pairs = (sizes.layers - sizes.windowed) * full + sizes.windowed * windowed
     return 4 * sizes.heads * sizes.head_dim * pairs
 
 
 def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
-    """Return the bytes of the weights that so many tokens together need.
+    """Return the bytes of the weights that are fetched for `tokens` tokens together.
 
-    Of separate input embeddings only the rows of these tokens, which count nothing. Of the experts, those
-    that no token chose stay unread, if each is chosen as often as any other.
+    Untied input embeddings count as 0, because only the rows of these tokens are read. In a mixture of
+    experts, experts that no token chose are not read; the formula assumes that all are chosen equally often.
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0

@@ -1,8 +1,9 @@
-"""The exam's system "best", English part: a classifier decides how each question is answered.
+"""The English part of the exam's best system: a classifier, the router, decides how to answer each question.
 
-Values that the handbook of Haneul Bank (the course's invented bank) states today: by the knowledge adapter
-of chapter 05, which has learnt them by heart. Former values and those for some customers: by its base model,
-which reads them from a passage that a search found, and also tells whether the handbook answers at all.
+The handbook of Haneul Bank, the course's fictional bank, states current values, former values and exceptions.
+A LoRA adapter that was trained on the current values (chapter 05) answers questions about those from memory.
+For all other questions the base model reads a passage that a search found. The base model also helps to
+decide whether the handbook contains an answer.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ from course_lib.rag.evaluate import faithful
 from course_lib.rag.prompt import REFUSAL, Source, question_prompt
 from course_lib.rag.topics import StatedTopics
 
-PASSAGES = 3  # that the search returns
-MEMORY = 0.5  # weight of the adapter's log-probability of an option; that of the reader has weight 1
-# A logistic regression on the short practice and held-back questions (`python -m benchmarks.exam refusals`):
-# weights of the reranker's score, of the reader's log-probability of a refusal, of whether a found passage
-# about the product in question contains the answer, and of the log-odds that the handbook states what is
-# asked (`rag.topics`); then the intercept.
-SIGNALS = (21.0, -0.902, 1.12, 1.71)
+PASSAGES = 3  # number of passages that the search returns
+ADAPTER_WEIGHT = 0.5  # of the adapter's log-probability of an option; the base model's has the weight 1
+# A logistic regression of "the handbook contains an answer", fitted to the practice and held-back questions
+# with written answers by `python -m benchmarks.exam refusals`. Weights of: the reranker's score; the base
+# model's log-probability of a refusal; whether a found passage about the product contains the answer; the
+# log-odds that the handbook states what is asked (`rag.topics`).
+SIGNAL_WEIGHTS = (21.0, -0.902, 1.12, 1.71)
 INTERCEPT = -17.2
-LOWEST = 1.0  # a lower logit becomes a refusal: so do 98% of what has no answer, in cross-validation
+# An answer with a lower logit becomes a refusal, as for 98% of what has no answer, in cross-validation.
+MIN_LOGIT = 1.0
 
 
 class RoutedReader:
     """Answers English questions.
 
-    search: A retriever over the handbook, with a reranker. reader: The base model. memory: The knowledge
-    adapter. topics: What the whole handbook states about which product.
+    search: a retriever over the handbook, with a reranker. reader: the base model, which reads passages.
+    memory: the adapter that was trained on the current values. topics: what the handbook states about each
+    product.
     """
 
     def __init__(self, search: Any, reader: Engine, memory: Engine, topics: StatedTopics) -> None:
@@ -43,7 +46,7 @@ class RoutedReader:
         self.router = _router()
 
     def answer(self, question: ExamQuestion) -> str:
-        """Return an option, a short text, or REFUSAL."""
+        """Return one of the options, a short text, or REFUSAL."""
         if parts := composite.split(question.question):
             first, second = (self._written(self.memory, part, []) for part in parts.parts)
             joined = parts.join(first, second)
@@ -55,22 +58,23 @@ class RoutedReader:
         if not hits:
             return REFUSAL
         answer = self.written(question.question, hits)
-        return answer if self.confidence(question.question, answer, hits) >= LOWEST else REFUSAL
+        return answer if self.confidence(question.question, answer, hits) >= MIN_LOGIT else REFUSAL
 
     def written(self, question: str, hits: Sequence[Any]) -> str:
-        """Return the short answer from memory or from the first passage, whichever the router chooses."""
+        """Return a short answer: from the adapter, or read from the first passage, as the router decides."""
         if self.from_memory(question):
             return self._written(self.memory, question, [])
         return self._written(self.reader, question, _sources(hits[:1]))
 
     def from_memory(self, question: str) -> bool:
-        """Whether the router sends a question to the knowledge adapter."""
+        """Whether the router sends a question to the adapter."""
         return bool(self.router.predict([question])[0])
 
     def signals(self, question: str, answer: str, hits: Sequence[Any]) -> tuple[float, ...]:
-        """Return four numbers that tell whether the handbook answers the question; see SIGNALS.
+        """Return the four numbers that SIGNAL_WEIGHTS weights.
 
-        hits: The results of the search, at least one. A question that names no product is about all of them.
+        hits: the results of the search, at least one. If the question names no product, all found passages
+        count.
         """
         refusal = self.reader.score([question_prompt(question, _sources(hits[:1]))], [REFUSAL])[0, 0]
         about = self.topics.about(self.topics.named(question), _sources(hits))
@@ -80,7 +84,7 @@ class RoutedReader:
     def confidence(self, question: str, answer: str, hits: Sequence[Any]) -> float:
         """Return the logit of "the handbook answers this"."""
         values = self.signals(question, answer, hits)
-        return INTERCEPT + sum(w * v for w, v in zip(SIGNALS, values, strict=True))
+        return INTERCEPT + sum(w * v for w, v in zip(SIGNAL_WEIGHTS, values, strict=True))
 
     def _written(
         self, model: Engine, question: str, sources: Sequence[Source], options: Sequence[str] = ()
@@ -88,7 +92,7 @@ class RoutedReader:
         return write(model, question_prompt(question, sources, options))
 
     def _choice(self, question: ExamQuestion, sources: Sequence[Source]) -> str:
-        """Return the written option, or the one that is most likely with one of the passages."""
+        """Return the option that the base model writes, or else the most likely option."""
         from_memory = self.from_memory(question.question)
         if not from_memory:
             answer = self._written(self.reader, question.question, sources[:1], question.options)
@@ -99,7 +103,9 @@ class RoutedReader:
         scores = self.reader.score(prompts, question.options).max(axis=0)
         if from_memory:
             scores = (
-                scores + MEMORY * self.memory.score([question_prompt(question.question)], question.options)[0]
+                scores
+                + ADAPTER_WEIGHT
+                * self.memory.score([question_prompt(question.question)], question.options)[0]
             )
         return question.options[int(scores.argmax())]
 
@@ -109,7 +115,7 @@ def _sources(hits: Sequence[Any]) -> list[Source]:
 
 
 def _router() -> Any:
-    """Return a classifier of questions: 1 for the value of today, 0 for exceptions, old values and dates."""
+    """Return the classifier of questions: 1 if about a current value, else 0."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""The rules of an exam as data, and the models that they allow."""
+"""The rules of an exam, read from a YAML file, and a check of which models they allow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from course_lib.errors import CourseError
 from course_lib.models import catalog
 
+# The rules by default: those of the contest that chapter 09 follows.
 CONTEST = Path(__file__).with_name("rules.yaml")
 
 
 class Rules(BaseModel):
-    """The rules of an exam; `rules.yaml` explains each field. None: there is no such rule."""
+    """The rules of an exam; `rules.yaml` explains each field. None means that there is no such rule."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,10 +32,11 @@ class Rules(BaseModel):
     words: dict[str, str] = Field(default_factory=dict)
 
     def broken(self, model: str, bits: float | None = None) -> list[str]:
-        """Return what speaks against a model, each with the rule's words; [] if it may be used.
+        """Return a reason, with the rule's text, for each rule that a model breaks.
 
-        bits: of its weights; by default those of the catalogue's download. A model of which a fact is
-        unknown, as of every file outside the catalogue, is not allowed: nobody can show that the rule holds.
+        The list is empty if the model is allowed. bits: bits per weight; by default those of the files that
+        the catalogue would download. A model outside the catalogue is not allowed, because its licence and
+        its date are unknown.
         """
         if any(model.lower().startswith(name.lower()) for name in self.by_api):
             return [self._quote("by_api", f"{model} is offered by an API only")]
@@ -67,7 +69,7 @@ class Rules(BaseModel):
 
 
 def read_rules(path: Path = CONTEST) -> Rules:
-    """Read rules from a YAML file. Raises CourseError for a file that is none, or has other fields."""
+    """Read rules from a YAML file. Raises CourseError if the file is invalid or has unknown fields."""
     try:
         content: Any = yaml.safe_load(path.read_text("utf-8"))
         return Rules.model_validate(content)

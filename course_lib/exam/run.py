@@ -1,7 +1,6 @@
-"""Ask a system every question of an exam within the time, with a checkpoint after each.
+"""Put every question of an exam to a system within a time limit, and write a checkpoint after each answer.
 
-A run that was killed goes on from the file. The exam's clock goes on while nothing runs, as it does in a
-contest.
+An interrupted run continues from the checkpoint. As in a contest, the clock does not stop in the meantime.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from course_lib.exam.questions import ExamQuestion
 from course_lib.rag.answering import normalise, without_letter
 from course_lib.rag.prompt import REFUSAL
 
-PATIENCE = 4.0  # a question may take so many times its share of the time that is left
-REMEMBERED = 20  # answers by which the speed of a system is estimated
+MAX_SHARES = 4.0  # the time limit of a question, in shares: the time left divided by the questions left
+RECENT_ANSWERS = 20  # the number of answers from which the speed of a system is estimated
 MAX_CHARACTERS = 500  # of a written answer
 _COMMAND = "course exam run --out exam-run"
 
 
 @dataclass
 class System:
-    """A way to answer: a function from a question to the answer's text."""
+    """A system that takes the exam. answer: a function from a question to the answer's text."""
 
     name: str
     answer: Callable[[ExamQuestion], str]
@@ -41,17 +40,19 @@ class System:
 
     @property
     def expected(self) -> float:
-        """The median seconds of its last answers; 0 before the second, since the first may load a model."""
-        return median_low(self._seconds[-REMEMBERED:]) if len(self._seconds) > 1 else 0.0
+        """The median seconds of recent answers; 0 before the second one (the first may load a model)."""
+        return median_low(self._seconds[-RECENT_ANSWERS:]) if len(self._seconds) > 1 else 0.0
 
     @property
     def busy(self) -> bool:
-        """Whether it is still at work on a question whose time was over. Nobody can stop a thread."""
+        """Whether a thread still works on a question whose time is over. Python cannot stop a thread."""
         return self._late is not None and self._late.is_alive()
 
     def ask(self, question: ExamQuestion, seconds: float) -> str:
-        """Return its answer. Raises TimeoutError if it takes longer, TypeError if its answer is not a text,
-        and whatever it raises.
+        """Return the system's answer to a question.
+
+        Raises TimeoutError if it takes longer than `seconds`, TypeError if the answer is not a text, and any
+        error of the system.
         """
         result: list[Any] = []
 
@@ -79,10 +80,11 @@ class System:
 
 @dataclass(frozen=True)
 class Given:
-    """The answer to a question. system: whose it is, "guess" if none had one. failed: why others had none.
+    """The recorded answer to a question.
 
-    seconds: that this question took. used: seconds of the exam that had gone when it was answered. time: of
-    day, in seconds since 1970.
+    system: the name of the system that gave it, or "guess" if all failed. failed: why each earlier system
+    failed. seconds: the time for this question. used: the time of the exam up to this answer, in seconds.
+    time: the time of day, in seconds since 1970.
     """
 
     id: str
@@ -95,7 +97,7 @@ class Given:
 
 
 def guess(question: ExamQuestion) -> str:
-    """Return the first option, or the refusal: an answer that is never empty."""
+    """Return the first option, or a refusal if there are no options."""
     return question.options[0] if question.options else REFUSAL
 
 
@@ -108,14 +110,15 @@ def run_exam(
     clock: Callable[[], float] = time.time,
     progress: bool = True,
 ) -> list[Given]:
-    """Answer all questions, and return the answers in the order of the questions.
+    """Answer all questions; return the answers in the order of the questions.
 
-    systems: the best one first, the fastest last. Each question goes to the first one that, at its speed so
-    far, leaves every later question its share of the time; where it fails or is late, to the next one; and
-    where none has an answer, `guess` has one. An answer to a question with options must be one of them.
-    output: the checkpoint, a line of JSON for each answer. minutes: of the exam, pauses included. clock: the
-    time of day; where it goes backwards, the pause counts 0. Raises CourseError for the checkpoint of another
-    exam and for one that cannot be written (no answer is lost).
+    systems: the best one first, the fastest last. A question goes to the first system whose usual time is not
+    above the question's share of the time left. If that system fails or is too slow, the next one is asked;
+    if all fail, `guess` answers. If a question has options, the answer must be one of them. output: the
+    checkpoint, with one line of JSON per answer. minutes: the time limit, including interruptions. clock:
+    returns the time of day; if it goes backwards, an interruption counts as 0. Raises CourseError for the
+    checkpoint of another exam, and if the checkpoint cannot be written; answers that are already in it are
+    kept.
     """
     from tqdm.auto import tqdm
 
@@ -143,14 +146,13 @@ def run_exam(
 def _answer(
     question: ExamQuestion, systems: Sequence[System], left: float, to_answer: int
 ) -> tuple[str, str, tuple[str, ...]]:
-    """Return an answer, the name of its system, and what went wrong before.
+    """Return an answer, the name of the system that gave it, and the failures before it.
 
-    left: seconds of the exam. to_answer: the questions left, this one included.
+    left: the seconds left. to_answer: the number of questions left, including this one.
     """
     failed = []
-    shown = replace(
-        question, answer=None, kind=""
-    )  # the kind of some questions says that they have no answer
+    # The kind is hidden too: "refuse" would reveal that there is no answer.
+    shown = replace(question, answer=None, kind="")
     end = time.monotonic() + left
     for system in systems:
         share = (end - time.monotonic()) / to_answer
@@ -163,24 +165,22 @@ def _answer(
             failed.append(f"{system.name}: {slow}")
         else:
             try:
-                text = system.ask(shown, min(PATIENCE * share, end - time.monotonic()))
+                text = system.ask(shown, min(MAX_SHARES * share, end - time.monotonic()))
                 return _acceptable(question, text), system.name, tuple(failed)
-            except (Exception, SystemExit) as error:  # whatever it is, the exam goes on
+            except (Exception, SystemExit) as error:  # one failing system must not end the exam
                 failed.append(f"{system.name}: {type(error).__name__}: {error}"[:300])
     return guess(question), "guess", tuple(failed)
 
 
 def _acceptable(question: ExamQuestion, text: str) -> str:
-    """Return the answer as the exam takes it.
+    """Return the answer; for a question with options, the option that it matches.
 
-    Raises ValueError for no answer, one that is too long, and one that is none of the options.
+    Raises ValueError for an empty or too long answer, and for one that matches no option.
     """
     text = text.strip()
     if question.options:
-        for plain in (
-            normalise(text),
-            normalise(without_letter(text)),
-        ):  # an option may end in a letter itself
+        # With and without a final letter such as (C), because an option itself may end in a letter.
+        for plain in (normalise(text), normalise(without_letter(text))):
             for option in question.options:
                 if normalise(option) == plain:
                     return option
@@ -197,7 +197,10 @@ def _header(questions: Sequence[ExamQuestion], systems: Sequence[System], minute
 
 
 def read_given(output: Path) -> list[Given]:
-    """Return the answers in a checkpoint, which may still be written to. Raises CourseError if it is none."""
+    """Return the answers in a checkpoint, even while a run still writes to it.
+
+    Raises CourseError if the file is not a checkpoint.
+    """
     try:
         header, *lines = output.read_bytes().split(b"\n")[:-1]  # without an unfinished line
         if "exam" not in json.loads(header):
@@ -213,7 +216,7 @@ def _given(line: bytes | str) -> Given:
 
 
 def _resume(output: Path, header: dict[str, Any]) -> list[Given]:
-    """Return the answers in the checkpoint, and cut off a line that was not finished."""
+    """Return the answers in the checkpoint, and remove an incomplete last line."""
     what = f"{output} belongs to another exam, to other systems or to another time limit"
     foreign = CourseError(what, "give the run a file or folder of its own, or repeat the earlier run exactly")
     with _disk_errors(output):
@@ -222,7 +225,8 @@ def _resume(output: Path, header: dict[str, Any]) -> list[Given]:
 
 
 def _append(output: Path, row: dict[str, Any]) -> None:
-    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()  # half surrogates
+    # Escapes half of a surrogate pair, which UTF-8 cannot hold.
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
     with _disk_errors(output):
         checkpoint.append(output, [line])
 

@@ -1,20 +1,25 @@
-"""Take Korean text apart: names, texts that may be an answer, and the form of an answer."""
+"""Find product names in Korean text, and texts that may be an answer.
+
+The form of an answer is its unit or punctuation, such as 원 for an amount of money.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+# A code, date, telephone number, time, percentage, or number with its unit.
 NUMBER = re.compile(
     r"[A-Z]{2,4}-\d+|\d{4}년 \d{1,2}월 \d{1,2}일|\d+-\d+|\d+:\d\d|\d[\d,.]*%"
     r"|(?:\d[\d,.]*(?:억|만|천)? ?)+(?:영업일|개월|시간|[가-힣])"
 )
+# What may follow a noun: a copula or a particle, and punctuation.
 PARTICLE = re.compile(
     r"(?:입니다|이며|이고|이므로|이니|뿐|에게|에서|으로|까지|부터|[은는이가을를의에과와도로며고])?[.,!?;)]*$"
 )
-MOST_WORDS = 6  # of an answer without a number
+MAX_WORDS = 6  # of an answer without a number
 
-# Words of a question, and the form of the answer that they ask for.
+# Question words -> a pattern for the answer that they ask for, the more specific ones first.
 FORMS = tuple(
     (re.compile(asked), re.compile(form))
     for asked, form in (
@@ -41,7 +46,7 @@ FORMS = tuple(
 
 
 def form(text: str) -> str:
-    """Return the form of an answer: its unit or its punctuation, "" without a number.
+    """Return the form of an answer: its unit or its punctuation; "" if it has no number.
 
     >>> form("1만 1,000원"), form("ACC-802"), form("3영업일"), form("모바일 신분증")
     ('원', 'A-', '영업일', '')
@@ -52,7 +57,7 @@ def form(text: str) -> str:
 
 
 def shape(text: str) -> str:
-    """Return the form of an answer; without a number, "이름" for one word as long as a person's name.
+    """Return the form of an answer; without a number, "이름" (name) for a single word of three syllables.
 
     >>> shape("3영업일"), shape("한민서"), shape("모바일 신분증")
     ('영업일', '이름', '')
@@ -61,34 +66,35 @@ def shape(text: str) -> str:
 
 
 def asked(question: str, text: str) -> float:
-    """Return 1 if a text has the first form that a question asks for, 1/2 for the second, ..., 0 for none."""
+    """Return 1 if a text fits the question words' first pattern, 1/2 for the second, and so on; else 0."""
     forms = [form for words, form in FORMS if words.search(question)]
     return next((1 / n for n, form in enumerate(forms, 1) if form.fullmatch(text)), 0.0)
 
 
 def names(texts: Iterable[str]) -> list[str]:
-    """Return the names that the texts explain in brackets with a capital letter, the longest first.
+    """Return the Korean product names in the texts, the longest first.
 
-    A name is the longest run of at least two words before such a bracket that the texts have three times.
+    A name stands before an English name in brackets. It is the longest run of two or more words before such a
+    bracket that occurs at least three times in the texts.
     """
     whole = "\n".join(texts)
     found = set()
     for before in re.findall(r"([^()\n]+)\([A-Z]", whole):
-        words = before.split()[-MOST_WORDS:]
+        words = before.split()[-MAX_WORDS:]
         runs = (" ".join(words[start:]) for start in range(len(words) - 1))
         found |= {next((run for run in runs if whole.count(run) > 2), "")}
     return sorted(found - {""}, key=lambda name: (-len(name), name))
 
 
 def spans(statement: str) -> list[tuple[int, str]]:
-    """Return the texts of a statement that may be an answer, each with its position.
+    """Return the parts of a statement that may be an answer, each as (position, text).
 
-    They are its numbers with their units, and runs of words without the particle at their end.
+    They are numbers with their units, and runs of words without a particle at the end.
     """
     found = {(number.start(), number[0].strip()) for number in NUMBER.finditer(statement)}
     words = [word.span() for word in re.finditer(r"\S+", statement)]
     for first, (start, _) in enumerate(words):
-        for _, end in words[first : first + MOST_WORDS]:
+        for _, end in words[first : first + MAX_WORDS]:
             run = statement[start:end]
             if re.search(r"\d|[.,:] ", run):
                 break

@@ -1,7 +1,7 @@
-"""The systems that the exam compares: each is a few lines over a model, a search of the handbook, and rules.
+"""The systems that the exam compares. Each combines a model, a search of the handbook, or rules.
 
-The course's models read English. Without a model for Korean, a strategy guesses at Korean questions; "best"
-answers them by `extract.SentenceReader`.
+The course's language models read English only. For Korean questions most systems return a guess; the system
+"best" answers them with `extract.SentenceReader`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Answer = Callable[[ExamQuestion], str]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to answer.
+    """A system before its models are loaded.
 
-    roles: of the models that it uses. make: return the function that answers. parts: weights of the course
-    that it uses beside them.
+    about: a description. roles: the roles (purposes in the chapters) of its models. make: loads the models
+    and returns the function that answers. parts: further weights of the course that it uses.
     """
 
     about: str
@@ -47,20 +47,20 @@ class Strategy:
     parts: tuple[str, ...] = ()
 
     def models(self) -> tuple[str, ...]:
-        """Return the names of its models in this tier (the set that COURSE_TIER chooses), and its parts."""
+        """Return the names of the models for its roles in the current tier (set of models), and its parts."""
         return (*(role(name).model for name in self.roles), *self.parts)
 
 
 @functools.cache
 def engine(name: str) -> Any:
-    """Return the loaded model of a role, the same at every call."""
+    """Return the loaded model for a role; the same object at every call."""
     entry = role(name)
     return load(entry.spec, **(exam(entry) if name != "knowledge" else {}))
 
 
 @functools.cache
 def handbook_search() -> HybridRetriever:
-    """Return the search of Haneul's English handbook: by words and meaning, then late interaction."""
+    """Return the hybrid search of Haneul Bank's English handbook, with a late-interaction reranker."""
     models, passages = ModelManager.shared(), data.load_passages()
     documents = [
         Document(id=p.id, page_content=p.text, metadata={"title": p.title}) for p in passages.values()
@@ -86,7 +86,7 @@ def _reader(role_name: str, passages: int = 0, *, rerank: bool = True) -> Reader
 
 
 def _in_english(answer: Answer) -> Answer:
-    """Guess at Korean questions, which the course's models cannot read."""
+    """Return the function with Korean questions answered by a guess."""
     return lambda question: guess(question) if is_korean(question) else answer(question)
 
 
@@ -98,20 +98,20 @@ def _best() -> Answer:
 
 
 def english_names() -> set[str]:
-    """Return the English names of products, which the Korean handbook has in brackets."""
+    """Return the English product names, which stand in brackets in the Korean handbook."""
     korean = data.load_passages(language="ko").values()
     return {gloss[1:-1] for p in korean for gloss in GLOSS.findall(f"{p.title}\n{p.text}")}
 
 
 @functools.cache
 def handbook_topics() -> StatedTopics:
-    """Return what Haneul's English handbook states about each product."""
+    """Return an object that tells what Haneul Bank's English handbook states about each product."""
     return StatedTopics([Source(p.title, p.text) for p in data.load_passages().values()], english_names())
 
 
 @functools.cache
 def korean_reader() -> SentenceReader:
-    """Return the reader of Haneul's Korean handbook."""
+    """Return the reader of Haneul Bank's Korean handbook."""
     passages = data.load_passages(language="ko")
     texts, titles = ({p.id: getattr(p, field) for p in passages.values()} for field in ("text", "title"))
     return SentenceReader(texts, titles, questions_of("practice", "ko"))
@@ -157,10 +157,7 @@ STRATEGIES = {
 
 
 def build(name: str) -> System:
-    """Load the models of a strategy and return it as a system for `run_exam`.
-
-    Raises CourseError for an unknown name.
-    """
+    """Load the models of a system, and return it for `run_exam`. Raises CourseError for an unknown name."""
     if name not in STRATEGIES:
         raise CourseError(
             f"there is no system {name!r}, only {', '.join(STRATEGIES)}",

@@ -1,4 +1,4 @@
-"""Ways to answer an exam's question: closed book or with found passages, written or by likelihood."""
+"""Let a model answer an exam question: with or without passages, by writing or by scoring the options."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from course_lib.models.drivers.engine import Engine
 from course_lib.rag.answering import MAX_ANSWER_TOKENS, format_for, without_letter
 from course_lib.rag.prompt import Source, question_prompt
 
-NEUTRAL = "Answer:"  # what stands before an option whose likelihood without a question is asked
+NEUTRAL = "Answer:"  # the prompt after which an option's probability without the question is measured
 
 
 def write(engine: Engine, prompt: str) -> str:
-    """Return the answer that a model writes after a prompt, without the letter of an option."""
+    """Return the answer that a model writes, without an option letter such as (C)."""
     (text,) = engine.generate([prompt], max_output_length=MAX_ANSWER_TOKENS)
     return without_letter(str(text).strip())
 
 
 class Reader:
-    """A model that reads a question, and the passages that a search finds for it.
+    """A model that answers a question from the passages that a search finds for it.
 
     engine: a loaded model. retriever: a LangChain retriever, such as a HybridRetriever with a reranker; None
-    for a closed book.
+    for answers without passages.
     """
 
     def __init__(self, engine: Engine, retriever: Any = None) -> None:
         self.engine, self.retriever = engine, retriever
 
     def prompt(self, question: ExamQuestion) -> str:
-        """Return the prompt with the found passages, as many as fit into the context beside the answer."""
+        """Return the prompt with as many found passages as fit into the context beside the answer."""
         found = self.retriever.invoke(question.question) if self.retriever is not None else []
         sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in found]
         room = self.engine.context - MAX_ANSWER_TOKENS
@@ -45,11 +45,12 @@ class Reader:
         return write(self.engine, self.prompt(question))
 
     def choose(self, question: ExamQuestion, per: Literal["answer", "token", "surprise"] = "answer") -> str:
-        """Return the option that is the most likely continuation; a question without options is written.
+        """Return the option with the best score; if there are no options, the written answer.
 
-        per: "answer" compares log-probabilities as they are, which favours short options; "token" divides
-        them by the option's tokens; "surprise" subtracts the option's log-probability without the question,
-        so that what is likely everywhere counts less (Holtzman et al. 2021, arXiv:2104.08315).
+        per: "answer" scores an option by its log-probability, which favours short options. "token" divides it
+        by the option's number of tokens. "surprise" subtracts the option's log-probability without the
+        question, so that options that are likely anywhere gain nothing (Holtzman et al. 2021,
+        arXiv:2104.08315).
         """
         if not question.options:
             return self.write(question)

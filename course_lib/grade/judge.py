@@ -143,6 +143,7 @@ def _too_much_in(folder: Path) -> bool:
     return len(sizes) > FOLDER_FILES or sum(sizes) > FOLDER_BYTES
 
 
+# Paths of the system that an answer may read.
 SYSTEM = """
     /usr /lib /lib64 /bin /etc/fonts /etc/ld.so.cache /etc/localtime /etc/mime.types /sys/devices /dev/urandom
     /dev/random /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/sys/kernel /proc/sys/vm

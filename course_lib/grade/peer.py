@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from course_lib.grade.values import Foreign, decode, decode_error, decode_record, encode, encode_error
 
 T = TypeVar("T")
+# Bytes of one message, and of all that a peer receives.
 LARGEST_MESSAGE, LARGEST_TOTAL = (
     4_000_000,
     40_000_000,
-)  # bytes of one message, and of all that a peer receives
+)
 MOST_WARNINGS, LONGEST_WARNING = 20, 300  # of one call; characters
 
 

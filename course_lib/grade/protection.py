@@ -24,20 +24,22 @@ OPEN_FILES = 64
 
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every architecture
 OLDEST_LANDLOCK = 3  # of Linux 6.2; older ones do not forbid to truncate a file
+# Landlock's rights; WRITE is to write, remove, make and truncate files.
 READ, LIST, WRITE = (
     1 << 2,
     1 << 3,
     1 << 1 | 1 << 5 | 1 << 8 | 1 << 14,
-)  # the last: write, remove, make, truncate
+)
 FILES_ONLY = 1 << 1 | 1 << 2 | 1 << 14  # the rights that a file can have
 ALL_RIGHTS = (1 << 15) - 1
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9
 
+# libseccomp's SCMP_ACT_ALLOW and SCMP_ACT_ERRNO; the number of an unknown system call.
 ALLOW, REFUSE, UNKNOWN = (
     0x7FFF0000,
     0x00050000,
     -1,
-)  # libseccomp's SCMP_ACT_ALLOW, SCMP_ACT_ERRNO, no such call
+)
 NOT_EQUAL, MASKED_EQUAL = 1, 7
 CLONE_THREAD = 0x10000
 REFUSED = """

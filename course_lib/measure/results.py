@@ -43,6 +43,7 @@ class Column(NamedTuple):
     factor: float
 
 
+# ttft: time to first token. prefill: reading the prompt. decode: generating the answer.
 COLUMNS = {
     "ttft": Column("ttft_ms", "first piece (TTFT), ms", 1e3),
     "prefill": Column("prefill_tokens_per_s", "prefill, tokens/s", 1),

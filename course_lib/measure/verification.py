@@ -20,7 +20,7 @@ from course_lib.measure.intervals import Estimate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DRAWS = 1000
+DRAWS = 1000  # bootstrap resamples of an interval
 COVERAGE = 0.95
 
 
@@ -110,7 +110,7 @@ def far_and_tar(pairs: Pairs, threshold: float) -> tuple[Estimate, Estimate]:
 def tar_at_far(pairs: Pairs, far: float) -> Estimate:
     """TAR at the threshold that has this FAR on the same pairs, with a 95% interval.
 
-    Each resample chooses its threshold anew. Raises ValueError as `threshold_at` does.
+    Each resample chooses its own threshold. Raises ValueError as `threshold_at` does.
     """
     _check(pairs, far)
     same, order = pairs.same, np.argsort(-pairs.similarity, kind="stable")

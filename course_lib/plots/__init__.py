@@ -1,7 +1,7 @@
 """The plots and diagrams of the chapters: functions that take plain numbers and return a matplotlib figure.
 
-"To be described: ..." in a docstring lists what the chapter's text below the figure, which begins with "In
-words", must say for readers who cannot see the figure.
+"Describe in the text below the figure: ..." in a docstring lists what the chapter's text below the figure,
+which begins with "In words", must say for readers who cannot see the figure.
 """
 
 from course_lib.plots.bar_charts import bars, histograms, stacked_bar, training_memory

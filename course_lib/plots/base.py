@@ -22,9 +22,8 @@ from course_lib.errors import CourseError
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 PALE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # behind a name on a drawing
 MARKERS = ("o", "s", "^", "D")
-MARKER_STYLES = [
-    (c, MARKERS[(i + turn) % 4]) for turn in range(4) for i, c in enumerate(COLOURS)
-]  # 16 different pairs
+# 16 different pairs.
+MARKER_STYLES = [(c, MARKERS[(i + turn) % 4]) for turn in range(4) for i, c in enumerate(COLOURS)]
 
 
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")

@@ -10,11 +10,12 @@ from matplotlib.patches import Rectangle
 from course_lib.plots.base import COLOURS, Picture
 
 WAYS = ("bi-encoder", "late interaction", "cross-encoder")
+# In UNITs: a matrix's longest and thinnest side, and the space for + and x.
 LONGEST_SIDE, THINNEST_SIDE, GAP = (
     100.0,
     1.0,
     14.0,
-)  # units: a matrix's longest and thinnest side, the space for + and x
+)
 LABEL, BELOW, ABOVE = 54.0, 20.0, 6.0  # units: width of a label, space below and above the tallest matrix
 UNIT = 0.032  # inches
 CAPTION: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 9}
@@ -24,7 +25,7 @@ def ways_to_read() -> Picture:
     """Draw how three kinds of model compare a question with a passage; what is computed in advance is grey.
 
     A bi-encoder compares one vector per text, late interaction one per token; a cross-encoder reads both
-    texts together. To be described: how many times each text is read, and when.
+    texts together. Describe in the text below the figure: how many times each text is read, and when.
     """
     figure = Picture(figsize=(9, 3.2), layout="constrained")
     for axes, way in zip(figure.subplots(1, 3), WAYS, strict=True):
@@ -68,8 +69,8 @@ def low_rank(outputs: int, inputs: int, rank: int) -> Picture:
     """Draw LoRA to scale: the matrix W, and next to it B and A, whose product is added to W.
 
     W has the shape (outputs, inputs), B (outputs, rank) and A (rank, inputs). A side that would be too thin
-    to see is drawn thicker, and the title says so. To be described: how many weights W has, and how many B
-    and A have together. Raises ValueError unless 1 <= rank <= min(outputs, inputs).
+    to see is drawn thicker, and the title says so. Describe in the text below the figure: how many weights W
+    has, and how many B and A have together. Raises ValueError unless 1 <= rank <= min(outputs, inputs).
     """
     if not 1 <= rank <= min(outputs, inputs):
         raise ValueError(f"rank {rank} for {outputs} x {inputs}: it must be from 1 to the shorter side")

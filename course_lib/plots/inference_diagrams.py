@@ -13,8 +13,8 @@ from course_lib.plots.base import COLOURS, Picture, check_numbers, new_picture
 def timeline(arrived: Sequence[float], *, x: str, title: str) -> Picture:
     """Draw when the pieces of a streamed answer arrived: a bar until the first, a line for each piece.
 
-    To be described: how long the prompt was read, and how long was written. Raises ValueError without pieces,
-    and for a time that is negative or not finite.
+    Describe in the text below the figure: how long the prompt was read, and how long was written. Raises
+    ValueError without pieces, and for a time that is negative or not finite.
     """
     check_numbers(arrived, low=0)
     first, last = arrived[0], arrived[-1]
@@ -33,8 +33,8 @@ def timeline(arrived: Sequence[float], *, x: str, title: str) -> Picture:
 def cut_prompt(tokens: int, context: int, parts: Sequence[tuple[str, int]]) -> Picture:
     """Draw a prompt of named parts (name, tokens), above what is left when its beginning is cut off.
 
-    To be described: which parts are lost. Raises ValueError unless the parts add up to `tokens` and
-    `context` is less.
+    Describe in the text below the figure: which parts are lost. Raises ValueError unless the parts add up to
+    `tokens` and `context` is less.
     """
     if sum(size for _, size in parts) != tokens or not 0 < context < tokens:
         raise ValueError(f"{parts} in {context}: the parts must add up to {tokens}, more than the context")
@@ -72,8 +72,8 @@ def cut_prompt(tokens: int, context: int, parts: Sequence[tuple[str, int]]) -> P
 def packed_block(codes: Sequence[int], scale: float) -> Picture:
     """Draw a Q4_0 block as it is stored: 2 bytes of scale, then 16 bytes with two codes of 4 bits each.
 
-    To be described: 18 bytes for 32 weights; a byte holds the codes i and i + 16. Raises ValueError unless
-    there are 32 codes from 0 to 15.
+    Describe in the text below the figure: 18 bytes for 32 weights; a byte holds the codes i and i + 16.
+    Raises ValueError unless there are 32 codes from 0 to 15.
     """
     if len(codes) != 32 or not all(0 <= code < 16 for code in codes):
         raise ValueError(f"{len(codes)} codes; a block has 32, from 0 to 15")
@@ -97,7 +97,8 @@ def packed_block(codes: Sequence[int], scale: float) -> Picture:
 def shared_heads(heads: int, kv_heads: int) -> Picture:
     """Draw which attention heads share a KV head (grouped-query attention).
 
-    To be described: how many heads share one. Raises ValueError unless kv_heads divides heads.
+    Describe in the text below the figure: how many heads share one. Raises ValueError unless kv_heads divides
+    heads.
     """
     if not 0 < kv_heads <= heads or heads % kv_heads:
         raise ValueError(f"{heads} heads cannot share {kv_heads} KV heads evenly")

@@ -75,12 +75,13 @@ def curves(
     notes: Mapping[str, tuple[float, float]] | None = None,
     linear: bool = False,
 ) -> Picture:
-    """Draw a line per name through its points; both axes are logarithmic, the x axis to base 2,
-    unless `linear`.
+    """Draw a line per name through its points.
+
+    Both axes are logarithmic, the x axis to base 2, unless `linear`.
 
     lines: name -> x -> y. levels: name -> y value of a horizontal line. notes: text -> the (x, y) of the
-    point that it names. linear: use linear axes, which allow numbers of any sign. Every line bears its name,
-    in its colour, where it is farthest from the others.
+    point that it names. linear: use linear axes, which allow numbers of any sign. Every line is labelled with
+    its name, where it is farthest from the others.
 
     Raises ValueError for no lines, more lines or levels than colours, a line without points, and a number
     that is not finite, or not positive on logarithmic axes.
@@ -218,11 +219,11 @@ def losses(
     """Draw the loss over training steps, a line per name, such as training and validation.
 
     lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
-    marked. Every line bears its name.
+    marked. Every line is labelled with its name.
 
-    To be described: the first and the last loss of each line, and its loss at the kept step. Raises
-    ValueError for no lines, more lines than colours, a line without points, a loss that is not finite, and a
-    kept step at which its line has no loss.
+    Describe in the text below the figure: the first and the last loss of each line, and its loss at the kept
+    step. Raises ValueError for no lines, more lines than colours, a line without points, a loss that is not
+    finite, and a kept step at which its line has no loss.
     """
     kept = dict(best or {})
     if not 0 < len(lines) <= len(COLOURS):

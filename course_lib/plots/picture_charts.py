@@ -35,8 +35,9 @@ def gallery(pictures: Sequence[tuple[str, Any]], *, title: str, columns: int = 6
     """Draw pictures in rows, each with its caption above it and every pixel as a square.
 
     pictures: (caption, a PIL image or an array of shape (height, width) or (height, width, 3)). A number in
-    an array is a brightness: from 0 to 255 if it is a whole number, otherwise from 0 to 1. To be described:
-    what the captions say. Raises ValueError for no pictures or more than 48, and for more than 12 columns.
+    an array is a brightness: from 0 to 255 if it is a whole number, otherwise from 0 to 1. Describe in the
+    text below the figure: what the captions say. Raises ValueError for no pictures or more than 48, and for
+    more than 12 columns.
     """
     check_count(len(pictures), 48, "pictures")
     check_count(columns, 12, "columns")
@@ -58,8 +59,8 @@ def attention(picture: Any, weights: Mapping[str, ArrayLike], *, title: str, col
     """Draw a picture in grey for each word, and over it in orange the patches at which a model looked.
 
     weights: word -> array of shape (rows, columns) of patches, from the top left; each is drawn relative to
-    its own maximum. To be described: which part of the picture each word looks at. Raises ValueError for no
-    words or more than 24, and for a weight that is negative or not finite.
+    its own maximum. Describe in the text below the figure: which part of the picture each word looks at.
+    Raises ValueError for no words or more than 24, and for a weight that is negative or not finite.
     """
     check_count(len(weights), 24, "words")
     grey = np.asarray(picture.convert("L")) / 255
@@ -87,9 +88,9 @@ def clouds(
 ) -> Picture:
     """Draw clouds of points in the plane side by side, all with the same limits.
 
-    panels: name -> array of shape (n, 2). limits: left, right, bottom, top; points outside are not drawn. To
-    be described: what the clouds look like. Raises ValueError for no panels or more than 24, for another
-    shape, and for a number that is not finite.
+    panels: name -> array of shape (n, 2). limits: left, right, bottom, top; points outside are not drawn.
+    Describe in the text below the figure: what the clouds look like. Raises ValueError for no panels or more
+    than 24, for another shape, and for a number that is not finite.
     """
     check_count(len(panels), 24, "panels")
     left, right, bottom, top = limits
@@ -117,9 +118,9 @@ def two_histograms(
 ) -> Picture:
     """Draw two overlapping histograms as shares, and a threshold as a dashed line.
 
-    values: name -> numbers; exactly two names. pair: two pictures that stand to the left. To be described:
-    where the histograms lie, and how much of each lies on either side of the threshold. Raises ValueError for
-    another number of names, for no numbers and for one that is not finite.
+    values: name -> numbers; exactly two names. pair: two pictures that stand to the left. Describe in the
+    text below the figure: where the histograms lie, and how much of each lies on either side of the
+    threshold. Raises ValueError for another number of names, for no numbers and for one that is not finite.
     """
     if len(values) != 2:
         raise ValueError(f"{len(values)} histograms; 2 can be compared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from statistics import median
 from textwrap import fill
 from typing import Any
@@ -40,10 +41,11 @@ FAR = 20
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
     """Draw every measured value as a dot in a row per name, and the row's median as a vertical bar.
 
-    Raises ValueError if there are no names, or a name has no values.
+    Raises ValueError if there are no names, or a name has no values, and for a number that is not finite.
     """
     if not values or not all(map(len, values.values())):
         raise ValueError("no values to draw, of all names or of one")
+    check_numbers(number for numbers in values.values() for number in numbers)
     rows = len(values)
     figure, axes = new_picture(7, 0.9 + 0.6 * rows)
     for row, (name, numbers) in enumerate(values.items()):
@@ -61,10 +63,13 @@ def calibration(ratios: Mapping[str, float]) -> Picture:
 
     The band goes from half of the measurement to twice it.
 
-    ratios: name -> guess / measurement, positive. Raises ValueError if there are none.
+    ratios: name -> guess / measurement. Raises ValueError if there are none, and unless all are positive and
+    finite.
     """
     if not ratios:
         raise ValueError("no predictions to draw")
+    if not all(0 < ratio < inf for ratio in ratios.values()):
+        raise ValueError(f"ratios {list(ratios.values())}; each must be positive and finite")
     rows = len(ratios)
     figure, axes = new_picture(7, 1.2 + 0.45 * rows)
     axes.axvspan(0.5, 2, color=COLOURS[1], alpha=0.15)
@@ -205,9 +210,9 @@ def scatter(
 
     groups: name -> (x, y) points; every group has its own combination of colour and marker. The names of up
     to 4 stand in the middle of their points, those of more in a legend. notes: text -> the (x, y) of a star
-    that it labels. others: points that are small and grey. To be described: which groups lie apart and which
-    overlap. Raises ValueError for no groups, for more groups than combinations, for a group without points,
-    and for a non-finite number.
+    that it labels. others: points that are small and grey. Describe in the text below the figure: which
+    groups lie apart and which overlap. Raises ValueError for no groups, for more groups than combinations,
+    for a group without points, and for a non-finite number.
     """
     stars = dict(notes or {})
     check_count(len(groups), len(MARKER_STYLES), "groups")

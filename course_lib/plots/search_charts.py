@@ -16,9 +16,9 @@ from course_lib.plots.base import COLOURS, Picture, check_numbers, families, new
 def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
     """Draw rankings side by side, the best at the top, with lines between equal ids in neighbouring columns.
 
-    columns: name -> ids, best first. marked: ids that are bold and in colour. To be described: the rank of
-    every marked id in each column. Raises ValueError unless there are 1 to 4 columns and 1 to 25 rows, and
-    for an id that occurs twice in a column.
+    columns: name -> ids, best first. marked: ids that are bold and in colour. Describe in the text below the
+    figure: the rank of every marked id in each column. Raises ValueError unless there are 1 to 4 columns and
+    1 to 25 rows, and for an id that occurs twice in a column.
     """
     rows, n = max((len(ids) for ids in columns.values()), default=0), len(columns)
     if n > 4 or not 0 < rows <= 25 or any(len(set(ids)) < len(ids) for ids in columns.values()):
@@ -58,9 +58,10 @@ def _label_width(text: str) -> float:
 def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Picture:
     """Draw a heat map of cosine similarities between tokens; the maximum of each row has a frame.
 
-    cosines: array of shape (rows, columns): a question's tokens by a passage's tokens. To be described: which
-    token of the passage is most similar to each token of the question. Raises ValueError if the shape does
-    not match the labels, for more than 25 rows or 60 columns, and for a number that is not finite.
+    cosines: array of shape (rows, columns): a question's tokens by a passage's tokens. Describe in the text
+    below the figure: which token of the passage is most similar to each token of the question. Raises
+    ValueError if the shape does not match the labels, for more than 25 rows or 60 columns, and for a number
+    that is not finite.
     """
     values = np.asarray(cosines, dtype=np.float64)
     if values.shape != (len(rows), len(columns)) or not 0 < len(rows) <= 25 or not 0 < len(columns) <= 60:

@@ -1,7 +1,7 @@
 """Answer questions from a handbook, and classify messages by similar ones, with a language model.
 
-`prompt` builds the prompts, `pipeline` searches and answers, `classifier` and `baselines` predict labels,
-`neighbours` and `batches` help them, and `evaluate` scores all. `answering` and `labelling` are the plain
+`prompt` builds the prompts, `pipeline` searches and answers, `classifier`, `baselines` and `finetuned`
+predict labels, `neighbours` helps them, and `evaluate` scores all. `answering` and `labelling` are the plain
 loops of the earlier chapters; `adapter_datasets` loads the examples of chapter 05.
 """
 
@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 from course_lib.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from course_lib.rag.baselines import KernelClassifier, LinearClassifier, LLMClassifier
+    from course_lib.rag.baselines import (
+        AveragedClassifier,
+        KernelClassifier,
+        LinearClassifier,
+        LLMClassifier,
+    )
     from course_lib.rag.classifier import Classification, NeighbourClassifier, RAGLLMClassifier
+    from course_lib.rag.finetuned import FineTunedClassifier
     from course_lib.rag.parts import InParts
     from course_lib.rag.pipeline import Answer, RAGPipeline
 
 __all__ = [
     "Answer",
+    "AveragedClassifier",
     "Classification",
+    "FineTunedClassifier",
     "InParts",
     "KernelClassifier",
     "LLMClassifier",
@@ -28,7 +36,9 @@ __all__ = [
 ]
 _MODULES = {  # name -> module, imported when the name is first used
     "Answer": "pipeline",
+    "AveragedClassifier": "baselines",
     "Classification": "classifier",
+    "FineTunedClassifier": "finetuned",
     "InParts": "parts",
     "KernelClassifier": "baselines",
     "LLMClassifier": "baselines",

@@ -39,7 +39,7 @@ def _rows(name: str) -> tuple[dict[str, Any], ...]:
 def _first(rows: Sequence[Any], count: int | None, call: str) -> Sequence[Any]:
     """Return the first `count` rows, or all for None. Raises CourseError if there are fewer.
 
-    call: the template of the suggested call in the error.
+    call: the call that the error suggests, with {} for the count.
     """
     if count is not None and not 1 <= count <= len(rows):
         raise CourseError(f"count={count}; there are 1 to {len(rows)}", call.format(len(rows)))

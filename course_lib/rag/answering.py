@@ -56,7 +56,7 @@ def exact_match(prediction: str, gold: str) -> bool:
 def nearness(question: Question, passage: Passage) -> int:
     """Rate how misleading a passage is.
 
-    2: about the same product; 1: about the same attribute of another product of that kind; 0: neither.
+    2: it is about the same product; 1: about the same attribute of another product of that kind; 0: neither.
     """
     entities = {fact.rpartition(".")[0] for fact in question.facts}
     if entities & set(passage.about):

@@ -21,8 +21,9 @@ from course_lib.rag.classifier import (
     score_labels,
     scoring_model,
 )
-from course_lib.rag.evaluate import softmax
+from course_lib.rag.evaluate import sharpen, softmax
 from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import Row
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -94,7 +95,7 @@ class LinearClassifier(Classifier):
 class KernelClassifier(Classifier):
     """A support vector machine with a Gaussian kernel on embeddings (Cortes and Vapnik 1995).
 
-    Fitted by `fit`. embedders: LangChain Embeddings; the vectors of several models stand side by side. Each
+    Fitted by `fit`. embedders: LangChain Embeddings; the vectors of several models are concatenated. Each
     model's vectors are centred and scaled to length 1, since those of some models all lie close together. C:
     the inverse strength of regularisation. gamma: the kernel is exp(-gamma x distance²).
     """
@@ -135,11 +136,46 @@ class KernelClassifier(Classifier):
         )
 
 
+@dataclass(repr=False)
+class AveragedClassifier(Classifier):
+    """The weighted mean of the calibrated probabilities of other classifiers, which are fitted.
+
+    weights: one for each of `parts`; they are scaled to the sum 1.
+    """
+
+    parts: Sequence[Classifier]
+    weights: Sequence[float]
+
+    def __repr__(self) -> str:
+        return f"AveragedClassifier({list(self.parts)}, weights={list(self.weights)})"
+
+    def _state(self, texts: Sequence[str]) -> list[Any]:
+        return [*super()._state(texts), [part._state(texts) for part in self.parts]]
+
+    def evidence(self, texts: Sequence[str]) -> list[Evidence]:
+        rows = zip(*(part.evidence(texts) for part in self.parts), strict=True)
+        return [Evidence(self._mean([e.probabilities for e in row])) for row in rows]
+
+    def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
+        """Calibrate each part, then their mean."""
+        for part in self.parts:
+            part.calibrate(rows, gold)
+        return super().calibrate(rows, gold)
+
+    def _mean(self, found: Sequence[dict[str, float]]) -> dict[str, float]:
+        mean = dict.fromkeys((label for probabilities in found for label in probabilities), 0.0)
+        for part, weight, probabilities in zip(self.parts, self.weights, found, strict=True):
+            for label, p in sharpen(probabilities, part.temperature).items():
+                mean[label] += weight / sum(self.weights) * p
+        return mean
+
+
 class LLMClassifier(Classifier):
     """A language model that chooses among all labels from fixed examples, without retrieval.
 
     examples: (text, label) pairs that the model reads before every text; their labels are the candidates. All
-    prompts begin with them, so each batch reads them once. Other arguments: as for RAGLLMClassifier.
+    prompts begin with them, so they are read once, with the first text. Other arguments: as for
+    RAGLLMClassifier.
     """
 
     def __init__(
@@ -155,6 +191,10 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
+        self._read: dict[Any, Any] = {}  # the engine that read the examples -> what it keeps of them
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_read": {}}  # another process reads them itself
 
     def __repr__(self) -> str:
         counts = f"{len(self.examples)} examples, {len(self.labels)} labels"
@@ -165,7 +205,11 @@ class LLMClassifier(Classifier):
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         prompts = [label_prompt(text, self.examples) for text in texts]
-        scores = score_labels(self.model, prompts, [self.labels] * len(prompts))
+        with self.model.engine() as engine:
+            if engine not in self._read:
+                unlike = [label_prompt(text, self.examples) for text in ("a", "1")]
+                self._read = {engine: engine.read_prefix(unlike)}
+            scores = score_labels(engine, prompts, [self.labels] * len(prompts), self._read[engine])
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
 
 
@@ -192,7 +236,7 @@ def check_labels(labels: Sequence[str]) -> None:
         raise CourseError(what, "give examples of every label")
 
 
-def check_fitted(classifier: LinearClassifier | KernelClassifier) -> None:
+def check_fitted(classifier: Classifier) -> None:
     """Raise CourseError if the classifier has not been fitted."""
     if not hasattr(classifier, "_model"):
         what = f"this {type(classifier).__name__} has not been fitted"

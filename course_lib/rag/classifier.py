@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,12 @@ from course_lib.errors import CourseError
 from course_lib.rag.evaluate import fit_temperature, sharpen, softmax
 from course_lib.rag.neighbours import OTHER, neighbours_of, stored_labels, vote
 from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import Row, Template, as_text
 
 if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
     from course_lib.models.manager import ModelManager
-
-Row = str | Mapping[str, Any]  # a text, or a row of a table as column -> value
-Template = str | Callable[[Mapping[str, Any]], str]
-TEXT_COLUMNS = ("text", "message")  # the columns that are read without a template
 
 
 @dataclass(frozen=True)
@@ -146,30 +143,6 @@ class Classifier(ABC):
         return Classification(None if abstains else label, confidence, evidence.neighbours, reason)
 
 
-def as_text(row: Row, template: Template | None = None) -> str:
-    """Return the text to classify. Raises CourseError if it is empty or a column is missing.
-
-    >>> as_text({"product": "Blue Card", "text": "It is lost."}, "{product}: {text}")
-    'Blue Card: It is lost.'
-    """
-    if isinstance(row, str):
-        text: Any = row
-    else:
-        columns = [str(name) for name in row.keys()]  # noqa: SIM118 - a pandas Series iterates its values
-        try:
-            if template is None:
-                name = next((name for name in TEXT_COLUMNS if name in columns), "text")
-                text = row[name]
-            else:
-                text = template(row) if callable(template) else template.format_map(dict(row.items()))
-        except KeyError as error:
-            what = f"the row has no column {error}; it has {', '.join(columns)}"
-            raise CourseError(what, f'template="{{{columns[0] if columns else "text"}}}"') from error
-    if not isinstance(text, str) or not text.strip():
-        raise CourseError(f"the text to classify is {text!r}", "drop rows without a text: frame.dropna()")
-    return text
-
-
 @dataclass(repr=False)
 class NeighbourClassifier(Classifier):
     """The majority of the k nearest labelled texts (Cover and Hart 1967); ties go to the nearest.
@@ -235,8 +208,11 @@ class RAGLLMClassifier(NeighbourClassifier):
         labels = [sorted({label for _, label in near}) for near in found]
         asked = [i for i, names in enumerate(labels) if len(names) > 1]
         prompts = [label_prompt(texts[i], found[i][::-1]) for i in asked]  # the most similar one last
-        scored = score_labels(self.model, prompts, [labels[i] for i in asked]) if asked else []
-        scores = dict(zip(asked, scored, strict=True))
+        scores: dict[int, dict[str, float]] = {}
+        if asked:
+            with self.model.engine() as engine:
+                scored = score_labels(engine, prompts, [labels[i] for i in asked])
+            scores = dict(zip(asked, scored, strict=True))
         return [self._combine(near, scores.get(i)) for i, near in enumerate(found)]
 
     def _combine(self, near: list[tuple[str, str]], scores: dict[str, float] | None) -> Evidence:
@@ -285,11 +261,13 @@ def digest(value: Any) -> str:
 
 
 def score_labels(
-    model: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+    engine: Any, prompts: Sequence[str], candidates: Sequence[Sequence[str]], prefix: Any = None
 ) -> list[dict[str, float]]:
-    """Return for each prompt its candidate label -> log-probability, normalized over the candidates."""
-    with model.engine() as engine:
-        scores = engine.score_each(prompts, candidates)
+    """Return for each prompt its candidate label -> log-probability, normalized over the candidates.
+
+    engine: a loaded model. prefix: what its `read_prefix` returned.
+    """
+    scores = engine.score_each(prompts, candidates, prefix=prefix)
     return [
         dict(zip(labels, (row - np.logaddexp.reduce(row)).tolist(), strict=True))
         for labels, row in zip(candidates, scores, strict=True)

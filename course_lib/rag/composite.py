@@ -1,7 +1,8 @@
 """Split a question that needs two answers into two simple ones, and join their answers.
 
-Forms of the practice questions: "Tell me both: A of the X, and B of the Y.", "Which A has the X, and which B
-has the Y?", "Between the X and the Y, whose A is lower?", "Does the X or the Y have the higher A?".
+The patterns are those of the practice questions of chapter 09: "Tell me both: A of the X, and B of the Y.",
+"Which A has the X, and which B has the Y?", "Between the X and the Y, whose A is lower?", "Does the X or the
+Y have the higher A?".
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ COMPARISON = (
     re.compile(r"Between the (?P<a>.+) and the (?P<b>.+), whose (?P<what>.+) is (?P<which>\w+)\?"),
     re.compile(r"Does the (?P<a>.+) or the (?P<b>.+) have the (?P<which>\w+) (?P<what>.+)\?"),
 )
-LEAST = {"lower", "shorter", "smaller", "earlier", "less"}
+SMALLER = {"lower", "shorter", "smaller", "earlier", "less"}
 HOURS = {"minute": 1 / 60, "hour": 1, "day": 24, "week": 168, "month": 730, "year": 8760}
 
 
 class Composite(NamedTuple):
-    """Simple questions, and the function that makes one answer of theirs."""
+    """Two simple questions, and a function that joins their answers."""
 
     parts: tuple[str, str]
     join: Callable[[str, str], str]
 
 
 def split(question: str) -> Composite | None:
-    """Return the two questions of which this one consists, or None if it has none of the known forms.
+    """Return the two questions of which this one consists, or None if it has no known pattern.
 
     >>> split("Which fee has the Blue Card, and which limit has the Red Card?").parts
     ('Which fee has the Blue Card?', 'Which limit has the Red Card?')
@@ -47,17 +48,19 @@ def split(question: str) -> Composite | None:
 
 
 def _comparison(a: str, b: str, what: str, which: str) -> Composite:
+    """Return the questions for both values, and a function that names the product that wins."""
+
     def better(first: str, second: str) -> str:
         x, y = quantity(first), quantity(second)
         if x is None or y is None or x == y:
             return ""
-        return a if (x < y) == (which in LEAST) else b
+        return a if (x < y) == (which in SMALLER) else b
 
     return Composite((f"What is the {what} of the {a}?", f"What is the {what} of the {b}?"), better)
 
 
 def quantity(text: str) -> float | None:
-    """Return the first number of a text, of a length of time in hours; None without a number.
+    """Return the first number in a text, or None; a length of time is converted to hours.
 
     >>> quantity("KRW 3,500"), quantity("2 days")
     (3500.0, 48.0)

@@ -1,6 +1,6 @@
 """Score answers, refusals and predicted labels, each with a bootstrap interval.
 
-A label is a text, or None where a classifier abstained.
+A label is a text, or None where a classifier abstained; a table of pandas has NaN there.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def squad_tokens(text: str) -> list[str]:
 def squad_exact(prediction: str, gold: str) -> float:
     """Return 1 if both texts are equal after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016).
 
-    For public reading sets. The course's exam is marked by `answering.exact_match`, which keeps the points of
-    numbers.
+    It is for public reading sets. The course's own questions are scored by `answering.exact_match`, which
+    keeps decimal points.
     """
     return float(squad_tokens(prediction) == squad_tokens(gold))
 
@@ -54,9 +54,9 @@ def token_f1(prediction: str, gold: str) -> float:
 
 
 def character_f1(prediction: str, gold: str) -> float:
-    """Return the F1 of the characters that both texts share, spaces left out.
+    """Return the F1 of the characters that both texts share, without spaces.
 
-    It is KorQuAD's measure for Korean, where a particle makes another word (Lim et al. 2019,
+    This is KorQuAD's metric for Korean, where a particle is attached to its noun (Lim et al. 2019,
     arXiv:1909.07005).
 
     >>> round(character_f1("하늘은행은", "하늘은행"), 3)
@@ -80,15 +80,16 @@ def best_of(metric: Callable[[str, str], float], prediction: str, golds: Iterabl
 def faithful(answer: str, passages: Iterable[str]) -> bool:
     """Whether one of the passages contains the answer word for word, after SQuAD's normalisation.
 
-    Decimal points stay, so that 15% is not found in 1.5%. It tells nothing about whether the answer is right.
-    An answer without a word is in no passage.
+    Decimal points are kept, so that 15% is not found in 1.5%. The result does not tell whether the answer is
+    right. An answer without words is in no passage.
     """
     words = _with_points(answer)
-    found = f" {' '.join(words)} "
-    return bool(words) and any(found in f" {' '.join(_with_points(text))} " for text in passages)
+    phrase = f" {' '.join(words)} "
+    return bool(words) and any(phrase in f" {' '.join(_with_points(text))} " for text in passages)
 
 
 def _with_points(text: str) -> list[str]:
+    """Return SQuAD's tokens, with decimal points kept as the word "point"."""
     return squad_tokens(re.sub(r"(?<=\d)\.(?=\d)", "point", text))
 
 
@@ -97,10 +98,10 @@ def _with_points(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Abstention:
-    """How well a system refuses what it cannot answer. Each is a share with its interval.
+    """How well a system refuses the questions that it should refuse. Each is a share with its interval.
 
-    precision: of what was refused, what had to be. recall: of what had to be refused, what was.
-    false_refusals: of what could be answered, what was refused.
+    precision: the share of the refusals that were right. recall: the share of the questions to refuse that
+    were refused. false_refusals: the share of the answerable questions that were refused.
     """
 
     precision: Estimate | None
@@ -109,7 +110,7 @@ class Abstention:
 
 
 def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
-    """Compare what was refused with what should have been. A share of nothing is None."""
+    """Compare the actual refusals with the right ones. A share of no questions is None."""
     _check_lengths(refused, should)
 
     def share(values: list[bool]) -> Estimate | None:
@@ -126,11 +127,11 @@ def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
 def refusal_threshold(confidence: Sequence[float], allowed: float) -> float:
     """Return the highest of these confidences below which at most a share `allowed` of them lies.
 
-    confidence: those of questions that can be answered. Raises ValueError without any, and unless allowed is
-    between 0 and 1.
+    confidence: of questions that can be answered. Raises ValueError if it is empty or has a NaN, and unless
+    allowed is between 0 and 1.
     """
-    if not confidence or not 0 <= allowed <= 1:
-        raise ValueError(f"{len(confidence)} confidences, allowed={allowed}; give some, and a share")
+    if not len(confidence) or not 0 <= allowed <= 1 or any(value != value for value in confidence):
+        raise ValueError(f"{len(confidence)} confidences, allowed={allowed}; give some, and a share; no NaN")
     return sorted(confidence)[min(int(allowed * len(confidence)), len(confidence) - 1)]
 
 
@@ -151,7 +152,7 @@ def confusion_matrix(
     Raises CourseError for a label that is not in `labels`.
     """
     _check_lengths(predicted, gold)
-    index = {label: i for i, label in enumerate(labels)}
+    predicted, index = _labels(predicted), {label: i for i, label in enumerate(labels)}
     if unknown := sorted({str(label) for label in (*predicted, *gold) if label not in index}):
         raise CourseError(f"{unknown[0]!r} is not one of the {len(index)} labels", "labels=[*known, None]")
     matrix = np.zeros((len(index), len(index)), np.int64)
@@ -160,7 +161,12 @@ def confusion_matrix(
 
 
 def macro_f1(predicted: Labels, gold: Sequence[str], draws: int = 1000) -> Estimate:
-    """Return the unweighted mean of the F1 of every label that occurs, with a bootstrap interval."""
+    """Return the unweighted mean of the F1 of every label that occurs, with a bootstrap interval.
+
+    draws: the number of resamples.
+    """
+    _check_lengths(predicted, gold)
+    predicted = _labels(predicted)
     labels = list(dict.fromkeys([*gold, *predicted]))
     index = {label: i for i, label in enumerate(labels)}
     rows = np.array([(index[g], index[p]) for g, p in zip(gold, predicted, strict=True)])
@@ -185,9 +191,15 @@ class Bin:
 
 
 def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """Return the non-empty bins of equal width from 0 to 1 (DeGroot and Fienberg 1983)."""
+    """Return the non-empty bins of equal width from 0 to 1 (DeGroot and Fienberg 1983).
+
+    Raises ValueError for a confidence that is not from 0 to 1.
+    """
     _check_lengths(confidence, correct)
     values, right = np.asarray(confidence, float), np.asarray(correct, float)
+    possible = (values >= 0) & (values <= 1 + 1e-9)  # a sum of shares may be a little above 1
+    if not possible.all():
+        raise ValueError(f"a confidence of {values[~possible][0]}; each is from 0 to 1")
     which = np.minimum((values * bins).astype(int), bins - 1)
     return [
         Bin(float(values[which == b].mean()), float(right[which == b].mean()), int((which == b).sum()))
@@ -236,16 +248,27 @@ def fit_temperature(distributions: Sequence[Mapping[str, float]], gold: Sequence
 
 
 def sharpen(distribution: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Return the distribution with every probability raised to 1 / temperature, normalized."""
-    logs = np.log(np.maximum(list(distribution.values()), 1e-12)) / temperature
+    """Return the distribution with every probability raised to 1 / temperature, normalized.
+
+    Raises ValueError for a probability that is NaN, and for a temperature that is not above 0.
+    """
+    values = list(distribution.values())
+    if not temperature > 0 or any(value != value for value in values):
+        raise ValueError(f"temperature={temperature}, probabilities {values}; above 0, and no NaN are needed")
+    logs = np.log(np.maximum(values, 1e-12)) / temperature
     return dict(zip(distribution, softmax(logs).tolist(), strict=True))
 
 
 def softmax(logs: NDArray[Any]) -> NDArray[Any]:
-    """Return exp(logs), normalized over the last axis; numbers of any size overflow nowhere."""
+    """Return exp(logs), normalized over the last axis, without overflow."""
     powers = np.exp(logs - logs.max(-1, keepdims=True))
     normalized: NDArray[Any] = powers / powers.sum(-1, keepdims=True)
     return normalized
+
+
+def _labels(predicted: Iterable[Any]) -> list[str | None]:
+    """Return predicted labels with None for each NaN, which pandas puts in the place of None."""
+    return [None if isinstance(label, float) and label != label else label for label in predicted]
 
 
 def _check_lengths(first: Sequence[object], second: Sequence[object]) -> None:

@@ -1,7 +1,7 @@
-"""Take sentences that give orders to a language model out of a passage.
+"""Remove sentences from a passage that give instructions to a language model.
 
-An order that is hidden in a passage is called a prompt injection (Greshake et al. 2023, arXiv:2302.12173). A
-list of patterns finds only the wordings that its author thought of, and no pattern finds a false fact.
+An instruction hidden in a passage is called a prompt injection (Greshake et al. 2023, arXiv:2302.12173). A
+list of patterns finds only wordings that its author thought of, and no pattern finds a false fact.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Tell for which topic a Korean question asks, such as the annual fee of credit cards.
+"""Predict the topic of a Korean question: the attribute that it asks for, such as a credit card's annual fee.
 
-The 216 topics are those of `rag.topics`. A linear classifier of the pieces of a question's words learned them
-from questions that were written for it; no question of the exam is among them (models/haneul-topics).
+The 216 topics are those of `rag.topics`. A linear classifier over character n-grams predicts them. It was
+trained on questions written for it, none of which is in the exam (models/haneul-topics).
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from course_lib.rag.evaluate import softmax
 from course_lib.rag.topics import FOLDER
 
 WEIGHTS_FILE, TOPICS_FILE = "korean.safetensors", "korean.json"
-FEATURES = 4096  # into which the pieces are hashed
-SCALE = 8.0  # of the features, before the classifier
+FEATURES = 4096  # columns into which the n-grams are hashed
+SCALE = 8.0  # factor of the features before the classifier
 
 
 class KoreanTopics(NamedTuple):
-    """The topics, and what tells them apart.
+    """The topics and the classifier.
 
-    names: such as "credit_card.annual_fee". labels: in Korean. forms: how often an answer has which
-    `exam.statements.shape`, in other banks. weights, bias: (FEATURES, topics) and (topics,).
+    names: such as "credit_card.annual_fee". labels: in Korean. forms: for each topic, answer shape (see
+    `exam.statements.shape`) -> share of its answers in the training data. weights, bias: (FEATURES, topics)
+    and (topics,).
     """
 
     names: Sequence[str]
@@ -37,12 +38,15 @@ class KoreanTopics(NamedTuple):
     bias: NDArray[np.float32]
 
     def asked(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the probabilities (texts, topics) of questions without the names of products."""
+        """Return the probabilities (texts, topics) of questions from which product names were removed."""
         return softmax(pieces(texts) @ self.weights + self.bias)
 
 
 def pieces(texts: Sequence[str]) -> Any:
-    """Return a sparse matrix (texts, FEATURES): how often each has which pieces of one to three letters."""
+    """Return the features of texts, a sparse matrix (texts, FEATURES).
+
+    They are scaled square roots of the hashed frequencies of character n-grams, of 1 to 3 characters.
+    """
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hashing = HashingVectorizer(

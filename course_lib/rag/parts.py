@@ -1,4 +1,4 @@
-"""Answer a question that asks for two things by its parts (Khot et al. 2023, arXiv:2210.02406)."""
+"""Answer a question that asks for two things by splitting it (Khot et al. 2023, arXiv:2210.02406)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from course_lib.rag.prompt import REFUSAL
 
 
 class InParts(Answers):
-    """A pipeline that is asked each part of a question, where `composite.split` knows its form.
+    """A pipeline that answers the two parts of a question separately, and joins the answers.
 
-    The result is that of the pipeline, with both parts' passages and sources. Its confidence is the lower of
-    the two; it is refused if a part is, or if the answers cannot be compared.
+    Only questions that `composite.split` can split are treated in this way. The result has the fields of the
+    pipeline's result, with the passages and sources of both parts, and the lower of the two confidences. It
+    is a refusal if a part is refused, or if the answers cannot be compared.
     """
 
     def __init__(self, pipeline: RAGPipeline) -> None:
@@ -35,7 +36,7 @@ class InParts(Answers):
 def _joined(
     question: str, parts: composite.Composite, first: dict[str, Any], second: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return one result of those of both parts."""
+    """Return one result made of those of both parts."""
     both = (first, second)
     reason = first["reason"] or second["reason"]
     answer = "" if reason else parts.join(first["answer"], second["answer"])

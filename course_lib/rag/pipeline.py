@@ -25,12 +25,12 @@ from course_lib.rag.readings import Preparation, Prepared, Reading, check_questi
 class Answer(TypedDict):
     """What the pipeline returns. Passages are given by their ids.
 
-    answer: the text, or REFUSAL. refused: whether it is a refusal; then `reason` says why. sources: the
+    answer: the text, or REFUSAL. refused: whether it is a refusal; `reason` then says why. sources: the
     passages in the prompt that contain the answer word for word. passages: those in the prompt, in its order.
-    left_out: those found that did not fit into the context. removed: the sentences that were taken out of
-    passages because they give orders. confidence: P(answer) / (P(answer) + P(REFUSAL)) after the prompt,
-    by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities. Once `calibrate` was
-    called, it is the estimated probability that the passages answer the question.
+    left_out: found passages that did not fit into the context. removed: the sentences that were removed from
+    passages because they give instructions. confidence: P(answer) / (P(answer) + P(REFUSAL)) after the
+    prompt, by the model; 0 if it wrote REFUSAL, None if its driver returns no probabilities. Once `calibrate`
+    was called, it is the estimated probability that the passages answer the question.
     """
 
     question: str
@@ -79,8 +79,8 @@ class RAGPipeline(Answers):
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
     contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`. evidence: one more
     signal for `calibrate`, a function of the question, such as `StatedTopics(...).log_odds`.
-    keep_instructions: do not take sentences that give orders out of the passages. one_by_one: the model reads
-    each passage alone, the best first, until one contains its answer.
+    keep_instructions: do not remove sentences that give instructions from the passages. one_by_one: the model
+    reads each passage alone, the best first, until one contains its answer.
 
     `batch` searches and generates for all questions together. `stream` yields parts of the answer as the
     model writes them; joined, they are the result of `invoke`. A check needs the whole answer, so with
@@ -147,7 +147,7 @@ class RAGPipeline(Answers):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Yield dicts that add up to the result of `invoke`: first what was found, last the verdict."""
+        """Yield dicts that add up to the result of `invoke`: first the passages, last the verdict."""
         checked = self.grounded or self.min_confidence > 0 or self.one_by_one
         with self._engine() as engine:
             (prepared,) = self._prepare(engine, [input])
@@ -192,7 +192,7 @@ class RAGPipeline(Answers):
         return [prepare(q, documents) for q, documents in zip(questions, found, strict=True)]
 
     def _read(self, engine: Engine, prepared: list[Prepared]) -> list[tuple[str, Reading]]:
-        """Return each question's answer, and its reading: the first whose answer stands."""
+        """Return each question's answer with its `Reading`: the first whose answer is accepted."""
         answers = [("", p.readings[0]) for p in prepared]
         options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
         for turn in range(max(len(p.readings) for p in prepared)):
@@ -235,7 +235,7 @@ class RAGPipeline(Answers):
         return [(float(refusal), *signal) for refusal, signal in zip(refusals, signals, strict=True)]
 
     def _verdict(self, text: str, reading: Reading, confidence: float | None) -> dict[str, Any]:
-        """Decide whether the answer stands, and find its sources."""
+        """Decide whether the answer is accepted, and find its sources."""
         answer, supporting = without_letter(text.strip()), _sources(text, reading)
         reason = ""
         if exact_match(text, REFUSAL):

@@ -1,4 +1,4 @@
-"""Prepare a question for a model: passages without orders, in prompts that fit into the model's context."""
+"""Prepare a question for a model: clean its passages, and build prompts that fit into the context."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from course_lib.retrieval.documents import RETRIEVAL_KEY
 
 
 class Reading(NamedTuple):
-    """What a model reads at a time: a prompt, and the passages in it, in their order."""
+    """A prompt, and the passages in it, in the order of the prompt."""
 
     documents: list[Document]
     prompt: str
@@ -25,12 +25,12 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question and what a model reads for it.
+    """A question with the prompts that a model reads for it.
 
     documents: the passages that fit into the context together, in the order of the prompt. left_out: the ids
-    of the others. removed: the sentences that were taken out of passages because they give orders. readings:
-    one prompt with all passages, or with `one_by_one` one for each, the best first. score: the highest that
-    the search gave to one of the passages.
+    of the other passages. removed: the sentences that were removed from passages because they give
+    instructions. readings: one prompt with all passages or, with `one_by_one`, one per passage, the best
+    first. score: the highest search score of a passage.
     """
 
     question: str
@@ -45,7 +45,7 @@ class Prepared:
 class Preparation:
     """How questions are prepared. See `RAGPipeline` for best_last, one_by_one and keep_instructions.
 
-    room: the number of tokens that a prompt may have.
+    room: the largest number of tokens of a prompt.
     """
 
     engine: Engine
@@ -89,12 +89,12 @@ class Preparation:
 
 
 def check_question(question: object) -> None:
-    """Raise CourseError for what is no text with a letter or a digit."""
+    """Raise CourseError unless the question is a text with a letter or a digit."""
     if not isinstance(question, str) or not any(map(str.isalnum, question)):
         raise CourseError(f"{question!r:.80} is not a question", "ask a question in words")
 
 
 def _score(document: Document) -> float:
-    """Return the score of the search, the reranker's if there is one, or 0 if the retriever tells none."""
+    """Return the document's reranker score, else its search score, else 0."""
     scores = document.metadata.get(RETRIEVAL_KEY, {})
     return float(scores.get("rerank_score", scores.get("score", 0.0)))

@@ -1,8 +1,9 @@
-"""Tell whether a handbook states what a question about one of its products asks.
+"""Estimate whether a handbook contains the answer to a question about one of its products.
 
-What is asked, such as a card's annual fee, is a topic. Two linear classifiers over sentence embeddings
-learned 216 topics from the handbooks of other banks (models/haneul-topics): one reads the question, the other
-each sentence. Both read "product" in place of a product's name, which tells nothing about the topic.
+The topic of a question is the attribute that it asks for, such as a credit card's annual fee. Two linear
+classifiers over sentence embeddings know 216 topics, which they learned from the handbooks of other banks
+(models/haneul-topics). The classifier "asked" reads a question, "stated" reads each sentence of the handbook.
+Both read "product" in place of a product's name, which tells nothing about the topic.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from course_lib.retrieval.sentences import statements
 FOLDER = data.MODELS / "haneul-topics"
 WEIGHTS_FILE = "topics.safetensors"
 PRODUCT = "product"  # stands for the name of a product
-SCALE = 10.0  # of an embedding of length 1, before a classifier
+SCALE = 10.0  # factor of the unit-length embeddings before a classifier
 SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
 
 
 class StatedTopics:
-    """How likely the passages about a question's product state what it asks.
+    """Estimates whether the passages about a question's product state what it asks.
 
-    passages: of a handbook. names: of its products; a passage is about those that it names. A sentence that
-    names other products only does not count: one about a sibling states the same topic.
+    passages: of a handbook. names: of its products. Only passages that name the product in question count,
+    and not their sentences that name other products only: these may state the same attribute.
     """
 
     def __init__(self, passages: Sequence[Source], names: Collection[str]) -> None:
@@ -45,18 +46,18 @@ class StatedTopics:
         self._probabilities = functools.cache(self._read)
 
     def named(self, question: str) -> str:
-        """Return the longest name in a question, in lower case; "" without one."""
+        """Return the longest product name in a question, in lower case; "" if there is none."""
         return max(self._named_in(question), key=len, default="")
 
     def about(self, name: str, passages: Sequence[Source] | None = None) -> list[Source]:
-        """Return the passages, by default all, with a name, which is in lower case."""
+        """Return the passages that contain a product name. passages: by default all. name: in lower case."""
         chosen = self.passages if passages is None else passages
         return [source for source in chosen if name in f"{source.title}\n{source.text}".lower()]
 
     def log_odds(self, question: str) -> float:
         """Return the log-odds of "the handbook states it", from -4.6 to 4.6.
 
-        -4.6 for a question without a product's name, and for a product that no passage names.
+        It is -4.6 for a question without a product name, and for a product that no passage names.
         """
         name, share = self.named(question), 0.0
         if name and self.about(name):
@@ -89,7 +90,7 @@ class StatedTopics:
 
 
 def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return (texts, topics), each row with the sum 1. "stated" has a last column for no topic."""
+    """Return probabilities (texts, topics). "stated" has a last column for sentences without a topic."""
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     weights = _weights()
     vectors = np.asarray(embedder.embed_documents(list(texts)), dtype=np.float32)

@@ -128,7 +128,6 @@ class FaissIndex:
                 "rebuild the index and save it again",
             )
         if self.kind == "hnsw":
-            index.hnsw.efSearch = self.hnsw[
-                "ef_search"
-            ]  # a setting of the search, not of the graph in the file
+            # A setting of the search, not of the graph in the file.
+            index.hnsw.efSearch = self.hnsw["ef_search"]
         self._index = index if count else None

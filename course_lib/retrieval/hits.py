@@ -58,7 +58,10 @@ class HybridHit(FusedHit):
         return f"{rank} with {_text(self.score)} = {by_meaning} + {by_words}. {found}."
 
     def _contribution(self, weight: float, score: RetrieverScore | None, by: str, name: str) -> str:
-        """Describe one retriever's contribution to the score: weight x normalized score, or the remainder."""
+        """Describe one retriever's contribution to the score: weight x normalized score.
+
+        If the retriever did not find the document, the contribution is the rest of the score.
+        """
         if score:
             rank = f"number {score.rank}" if score.rank else "beyond its candidates"
             return f"{weight:.3g} x {_text(score.normalized)} for {by} ({rank}, {name} {score.score:.3g})"
@@ -68,5 +71,5 @@ class HybridHit(FusedHit):
 
 
 def _text(score: float) -> str:
-    """Write a score with three digits; 0 rather than -0 or 1e-17, which rounding leaves of a difference."""
+    """Write a score with three digits, and 0 instead of -0 or of a rounding error such as 1e-17."""
     return f"{round(score, 9) + 0.0:.3g}"

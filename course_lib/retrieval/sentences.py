@@ -6,7 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+# Punctuation that may end a sentence, with closing quotes and brackets.
 SENTENCE_MARK = re.compile(r"([.!?。！？…]+)[\"'”’»)\]）」』】》〉*_]*")
+# The number, letter or Roman numeral before a list item.
 BULLET = re.compile(r"[\W_]*(?:\d{1,3}|[A-Za-z]|[가-힣]|[ivxIVX]{1,4})")
 INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")  # U.S, e.g, the J in J. Smith
 DATE = re.compile(r"\d\.(?:\d{1,2}\.)?\s?\d{1,2}$")  # 2024. 3. 15 and 2024.3.15
@@ -20,6 +22,7 @@ ABBREVIATIONS = frozenset(
     )
 )
 BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
+HEAD_CHARACTERS = 16  # before a mark, that are looked at
 NONSPACE = re.compile(r"\S")
 GLOSS = re.compile(r"\([A-Z][^()]*\)")  # the English name in brackets behind a Korean one
 
@@ -59,7 +62,11 @@ def statements(text: str) -> Iterator[str]:
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:
     """Whether a mark ends the sentence that began at `start`, rather than an abbreviation or a number."""
-    dots, after, head = mark[1], text[mark.end()], text[max(start, mark.start() - 16) : mark.start()]
+    dots, after, head = (
+        mark[1],
+        text[mark.end()],
+        text[max(start, mark.start() - HEAD_CHARACTERS) : mark.start()],
+    )
     if set(dots) & set("。！？"):
         return True
     if not after.isspace():
@@ -73,7 +80,7 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool
         return False
     if HANGUL.match(follows[0]) and DATE.search(head):
         return False
-    sentence = unicodedata.normalize("NFC", head) if mark.start() - start <= 16 else "..."
+    sentence = unicodedata.normalize("NFC", head) if mark.start() - start <= HEAD_CHARACTERS else "..."
     return not (BULLET.fullmatch(sentence) or word.lower() in ABBREVIATIONS or INITIALS.fullmatch(word))
 
 

@@ -75,7 +75,7 @@ class StoreRetriever:
         try:
             self.store.add_texts(list(documents.values()), [{ID_FIELD: doc_id} for doc_id in ids], ids=ids)
         except BaseException:
-            with suppress(Exception):  # the first error is the one to be told
+            with suppress(Exception):  # the first error is the one to report
                 self.store.delete(ids=ids)
             raise
         self._ids |= dict.fromkeys(ids)

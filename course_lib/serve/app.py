@@ -29,7 +29,7 @@ from course_lib.serve.schemas import RequestBody
 from course_lib.serve.uploads import blob
 from course_lib.serve.worker import Worker
 
-# Origins of pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * stands for any text.
+# Origins of web pages that may use the server, as in Ollama; OLLAMA_ORIGINS adds others. * matches any text.
 ORIGINS = (
     "http://localhost http://localhost:* https://localhost https://localhost:* "
     "http://127.0.0.1 http://127.0.0.1:* https://127.0.0.1 https://127.0.0.1:* "
@@ -64,7 +64,7 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 
 
 def application(worker: Worker) -> ASGIApp:
-    """Return the ASGI application. It runs models by `worker`, and closes it at shutdown."""
+    """Return the ASGI application, which runs models with `worker` and closes it at shutdown."""
 
     routes = [
         Route("/", _running, methods=["GET"]),
@@ -119,7 +119,7 @@ def _with_body(
 
 
 async def _unless_gone(request: Request, answer: Awaitable[Response]) -> Response:
-    """Await an answer. Cancel it, and raise ClientDisconnect, if the client goes away before it is ready."""
+    """Await an answer. If the client disconnects first, cancel the answer and raise ClientDisconnect."""
     answering, gone = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -132,9 +132,9 @@ async def _unless_gone(request: Request, answer: Awaitable[Response]) -> Respons
 
 
 def _guarded(worker: Worker, endpoint: Endpoint) -> Endpoint:
-    """Answer an unexpected error with status 500, without its message: that may name files of the machine.
+    """Answer an unexpected error with status 500, without its message: that may contain paths.
 
-    Starlette would raise it again, so that the connection would be closed.
+    Starlette would raise the error again, and so close the connection.
     """
 
     async def guarded(request: Request) -> Response:
@@ -190,11 +190,11 @@ async def _body(request: Request) -> bytes:
 
 
 class LocalOnlyMiddleware:
-    """Reject requests to another Host than this machine, and those of web pages from elsewhere (status 403).
+    """Reject requests for another host than this machine, and those of foreign web pages (status 403).
 
-    Any web page can send requests to local ports of its visitor's machine, and can read the responses by
-    DNS rebinding. It cannot forge the headers Host, Origin and Sec-Fetch-Site. Starlette's
-    TrustedHostMiddleware checks only Host, with status 400 and plain text instead of Ollama's 403 and JSON.
+    Any web page can send requests to local ports of its visitor's machine, and can read the responses by DNS
+    rebinding. It cannot forge the headers Host, Origin and Sec-Fetch-Site. Starlette's TrustedHostMiddleware
+    checks only Host, with status 400 and plain text instead of Ollama's 403 and JSON.
 
     origins: A regular expression for the permitted values of Origin.
     """
@@ -212,7 +212,7 @@ class LocalOnlyMiddleware:
         await app(scope, receive, send)
 
     def _foreign(self, headers: Headers) -> tuple[str, str] | None:
-        """Return the first header that names another machine, and its value."""
+        """Return the first header that names another machine, and its value; None if there is none."""
         origins = headers.getlist("origin")
         hosts = [
             (host, bool(HOST.fullmatch(host)) and is_loopback(f"//{host}"))

@@ -1,4 +1,7 @@
-"""Several servers behind one address: Caddy as a load balancer; `balancer.caddyfile` says how it chooses."""
+"""Put several servers behind one address, with Caddy as the load balancer.
+
+`balancer.caddyfile` defines how it chooses a server.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from course_lib.serve.discovery import Server
 from course_lib.serve.process import ServerProcess, free_port
 
 CONFIG = Path(__file__).with_name("balancer.caddyfile")
-PAUSE = 0.1  # seconds between two tries of a request
+PAUSE = 0.1  # seconds between two attempts of a request
 
 
 class Balancer(ServerProcess):
-    """A load balancer at `url` over `replicas`. An answer's header `x-replica` names the one that gave it.
+    """A load balancer at `url` for several servers (`replicas`).
 
-    A request goes to the replica with the fewest in progress. One whose answer has not begun when its replica
-    dies is sent to another. An answer that has begun is cut off, which clients report as an error.
+    The header `x-replica` names the one that answered. A request goes to the replica with the fewest running
+    requests. If a replica dies before its answer has begun, the request goes to another one. An answer that
+    has begun is cut off; clients report this as an error.
     """
 
     def __init__(
@@ -33,11 +37,11 @@ class Balancer(ServerProcess):
     ) -> None:
         """Start the load balancer, and wait until a replica answers through it.
 
-        servers: servers, or their URLs. port: 0 chooses a free one. check: the path that each replica is
-        asked every second. cool_down: seconds without requests for a replica that failed one. wait: about
-        how many seconds a request is tried again while replicas fail; one that itself ends a server is tried
-        again too. Raises CourseError for a URL with a path, if Caddy is not installed, the port is taken, or
-        no replica answers in `ready_timeout` seconds.
+        servers: servers, or their URLs. port: 0 chooses a free one. check: the path at which each replica is
+        checked every second. cool_down: seconds without requests for a replica after a failure. wait: for
+        about how many seconds a request is retried while replicas fail; this includes a request that itself
+        makes servers crash. Raises CourseError for a URL with a path, if Caddy is not installed, if the port
+        is taken, and if no replica answers within `ready_timeout` seconds.
         """
         if not servers or cool_down <= 0 or wait < PAUSE:
             what = f"{len(servers)} servers, cool_down={cool_down}, wait={wait}; minima: 1, above 0, {PAUSE}"
@@ -56,7 +60,7 @@ class Balancer(ServerProcess):
                 "BALANCER_PAUSE": f"{PAUSE}s",
                 "BALANCER_COOL_DOWN": f"{cool_down}s",
                 "BALANCER_CHECK": check,
-                "XDG_DATA_HOME": "{folder}",  # else Caddy writes into the user's
+                "XDG_DATA_HOME": "{folder}",  # otherwise Caddy writes into the user's folder
             },
             log=None,
             ready_timeout=ready_timeout,

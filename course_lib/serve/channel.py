@@ -1,4 +1,4 @@
-"""The way between a job in a thread and the client that waits for it."""
+"""The connection between a job in a thread and the client in the event loop that waits for it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-EMBED_BATCH = 8  # texts that are tokenized or embedded before a look whether the client is still there
+EMBED_BATCH = 8  # texts between two checks that the client is still connected
 
 
 class Channel:
-    """The way from a job in a thread to the client in the event loop that waits for it.
+    """Sends values from a job in a thread to the client in the event loop.
 
-    stop: Is set when the client is gone, or the server is shutting down: then the job must end.
+    stop: is set when the client has disconnected or the server is shutting down; the job must then end.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
 
     def put(self, value: Any) -> None:
-        """Send a value to the client, unless it is gone."""
+        """Send a value to the client, unless it has disconnected."""
         if not self.stop.is_set():
             self._loop.call_soon_threadsafe(self.values.put_nowait, (value,))
 

@@ -17,24 +17,24 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import ModelSpec
-from course_lib.ray_connection import SEVERAL_MACHINES, check_room, connected
+from course_lib.ray_connection import SEVERAL_MACHINES, check_resources, connected
 from course_lib.serve.limits import MAX_QUEUED, MAX_RUNNING
-from course_lib.serve.managed import start_of
+from course_lib.serve.managed import start_command
 from course_lib.serve.process import free_port
 
-REPLICA_TRIES = 2  # to start a replica, before the deployment fails
+REPLICA_TRIES = 2  # attempts to start a replica before the deployment fails
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployed model. url: of the server. model: its name in requests."""
+    """A deployed model. url: the server's address. model: its name in requests."""
 
     url: str
     model: str
 
 
 class Replica:
-    """The course's server with one model, loaded. model: as for `course serve --model`."""
+    """The course's server with one loaded model. model: as for the command `course serve --model`."""
 
     def __init__(self, model: str) -> None:
         from course_lib.serve import given_models
@@ -47,7 +47,7 @@ class Replica:
         self._folder = tempfile.TemporaryDirectory(prefix="course-replica-")
         store = Store(Path(self._folder.name))
         given_models.add(store, model)
-        self.worker = Worker(store, Settings.of_environment())
+        self.worker = Worker(store, Settings.from_environment())
         self.worker.load(store.find(model.rpartition("=")[2]), None)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -66,17 +66,18 @@ def _listen_on_loopback() -> None:
 
 
 def replicated(model: Any, *, replicas: int | tuple[int, int] = 1, cpus: float = 1, gpus: float = 0) -> Any:
-    """Return a model as an application of Ray Serve, for `deploy`, `serve run` or `serve deploy`.
+    """Return a model as a Ray Serve application, for `deploy`, `serve run` or `serve deploy`.
 
     model: a specification as `load` takes it. Its batch_size is the number of requests that a replica
-    computes at the same time (continuous batching); context_length and keep_alive act, too; any other field
-    raises CourseError. replicas: their number, or the fewest and the most: then it follows the number of
-    requests. cpus, gpus: of each replica; it computes with as many threads as it has CPUs.
+    computes at the same time (continuous batching). Its context_length and keep_alive have an effect too; any
+    other field raises CourseError. replicas: the number of replicas, or (smallest, largest) number; then the
+    number of requests decides. cpus, gpus: for each replica, which computes with as many threads as it has
+    CPUs.
     """
     from ray import serve
 
     spec = ModelSpec.parse(model)
-    start = start_of("course", spec, 0)
+    start = start_command("course", spec, 0)
     slots = spec.batch_size or MAX_RUNNING
     scale: dict[str, Any] = {"num_replicas": replicas}
     if not isinstance(replicas, int):
@@ -96,7 +97,7 @@ def replicated(model: Any, *, replicas: int | tuple[int, int] = 1, cpus: float =
 
 
 def _source(spec: ModelSpec) -> str:
-    """Return the model as `course serve --model` names it."""
+    """Return the value of `course serve --model` for a model."""
     if isinstance(spec.source, LocalSource) and spec.source.path.suffix == ".gguf":
         return f"{spec.source.path.absolute()}={spec.name}"
     return spec.name
@@ -112,19 +113,19 @@ def deploy(
     port: int = 0,
     address: str = "local",
 ) -> Iterator[Deployment]:
-    """Serve a model for the `with` block; at its end, the replicas end.
+    """Serve a model for the `with` block; the replicas end with it.
 
     model, replicas, cpus, gpus: as for `replicated`. port: on the loopback interface of the machine where Ray
-    Serve's proxy runs; 0 chooses a free one. address: the machines, see `ray_connection.connected`.
-    Raises CourseError where Ray is missing or has too few CPUs or GPUs, if the port is taken, for a field of
-    the specification that does not act, and if a replica does not start.
+    Serve's proxy runs; 0 chooses a free one. address: the machines, see `ray_connection.connected`. Raises
+    CourseError if Ray is missing or has too few CPUs or GPUs, if the port is taken, for a field of the
+    specification that has no effect here, and if a replica does not start.
     """
     with connected(address) as ray:
         port = free_port(port)
         from ray import serve
 
         fewest = replicas if isinstance(replicas, int) else replicas[0]
-        check_room(ray, fewest * cpus, fewest * gpus)
+        check_resources(ray, fewest * cpus, fewest * gpus)
         app = replicated(model, replicas=replicas, cpus=cpus, gpus=gpus)
         name = ModelSpec.parse(model).name
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})

@@ -1,4 +1,4 @@
-"""Text completion by llama.cpp for the model server: text, token counts, seconds, and finish reason."""
+"""Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMPLEMENTATION = "course-serve"
-# Sampling options that llama.cpp knows by Ollama's names, and that Generation has not: those without effect.
+# Sampling options that llama.cpp has and `Generation` lacks, by Ollama's names, with values without effect.
 NEUTRAL = {
     "min_p": 0.0,
     "typical_p": 1.0,
@@ -45,12 +45,12 @@ SAMPLERS = ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"]  # i
 class CompletionRequest:
     """A prompt to complete and its options.
 
-    prompt: The turns of a chat, or raw text, used without a chat template; special tokens in it are parsed.
-    sampling: Further sampling options, by Ollama's names.
-    logprobs: The number of alternatives to tell for each token (None: tell no probabilities).
-    num_ctx: The maximum number of tokens of prompt and answer together (None: the model's context length).
-    num_predict: The maximum number of tokens of the answer (None: limited by num_ctx only).
-    prompt_field, schema_field: The names of the prompt and of the JSON schema in error messages.
+    prompt: The turns of a chat, or a raw text, which is used without a chat template; names of special tokens
+    in it become these tokens. sampling: Further sampling options, by Ollama's names. logprobs: The number of
+    alternatives to report for each token (None: report no probabilities). num_ctx: The maximum number of
+    tokens of prompt and answer together (None: the model's context length). num_predict: The maximum number
+    of tokens of the answer (None: limited by num_ctx only). prompt_field, schema_field: The names of the
+    prompt and of the JSON schema in error messages.
     """
 
     prompt: Prompt
@@ -64,14 +64,14 @@ class CompletionRequest:
 
 
 class Piece(NamedTuple):
-    """Generated text, and for each of its tokens the log probability with alternatives, if asked for."""
+    """Generated text, and for each of its tokens the log probability with alternatives, if requested."""
 
     text: str
     logprobs: list[dict[str, Any]] | None = None
 
     @classmethod
     def of(cls, choice: dict[str, Any], alternatives: int | None) -> Piece:
-        """Read a choice of llama.cpp's response. alternatives: How many to tell for each token."""
+        """Read a choice in llama.cpp's response. alternatives: how many to report for each token."""
         if alternatives is None or choice["logprobs"] is None:
             return cls(choice["text"])
         tokens = choice["logprobs"]["content"]
@@ -111,7 +111,7 @@ class ServedLlamaCpp(LlamaCpp):
     def load(cls, spec: ModelSpec) -> Engine:
         """Load a file of the store. Raises CourseError if its SHA-256 differs from that in its name.
 
-        That of a model that pip has brought is checked by `resolve`.
+        For a model from a pip package, `resolve` checks it.
         """
         path: Path = spec.source.path  # type: ignore[union-attr]
         if catalog.pulled_entry(path):
@@ -126,11 +126,10 @@ class ServedLlamaCpp(LlamaCpp):
     ) -> Completion:
         """Complete a prompt.
 
-        stop: Setting it ends the generation, without on_piece by a CancelledError.
-        on_piece: Called in this thread with each piece.
-        The finish reason is "stop" if the model ended the answer, and "length" after num_predict tokens or
-        when the context is full. Raises ApiError for a prompt that leaves no room for an answer, and for a
-        JSON schema that llama.cpp cannot enforce.
+        stop: Setting it ends the generation, with a CancelledError unless `on_piece` is given. on_piece:
+        Called in this thread with each piece. The finish reason is "stop" if the model ended the answer, and
+        "length" after num_predict tokens or when the context is full. Raises ApiError for a prompt that fills
+        the context, and for a JSON schema that llama.cpp cannot enforce.
         """
         context = min(request.num_ctx or self.context, self.context)  # a larger num_ctx is cut, as in Ollama
         turns = request.prompt
@@ -155,7 +154,8 @@ class ServedLlamaCpp(LlamaCpp):
         try:
             piece, event = self._run(body, stop, on_piece, request.logprobs)
         except CourseError:
-            self._counted(request, context)  # raises the error that tells the numbers, if it was too long
+            # If the prompt was too long, this raises an error with the numbers.
+            self._counted(request, context)
             raise
         # A stopped stream ends without counts; they are not needed, because its client is gone.
         usage, timings = event.get("usage", {}), event.get("timings", {})
@@ -172,7 +172,7 @@ class ServedLlamaCpp(LlamaCpp):
         return completion
 
     def text_ids(self, texts: list[str]) -> list[list[int]]:
-        """The token ids of each text to embed, with those that the file says stand at its ends."""
+        """Return the token ids of each text to embed, with the special tokens that the file prescribes."""
         before, after = self.server.added_ids
         return [[*before, *row, *after] for row in self._tokenize(texts)]
 
@@ -190,9 +190,9 @@ class ServedLlamaCpp(LlamaCpp):
         return np.array([row["embedding"][0] for row in sorted(found, key=lambda row: row["index"])])
 
     def _text(self, request: CompletionRequest) -> str | None:
-        """The prompt as a text that llama.cpp tokenizes to its `ids`, which saves one call to llama.cpp.
+        """Return the prompt as a text that llama.cpp tokenizes to the same ids, which saves a call.
 
-        None if there is no such text, because a turn names a control token.
+        Returns None if there is no such text, because a turn contains the name of a control token.
         """
         try:
             parts = self._parts(request.prompt)
@@ -201,12 +201,15 @@ class ServedLlamaCpp(LlamaCpp):
         if len(parts) > 1:
             return None
         text = self._composed(parts[0])
-        # llama.cpp puts BOS before a text, if the file says so, even where the text has it already.
+        # If the file says so, llama.cpp puts BOS before a text, even if the text already begins with it.
         has_bos = bool(self.server.added_ids[0])
         return text.removeprefix(str(self.server.props["bos_token"])) if has_bos else text
 
     def _counted(self, request: CompletionRequest, context: int) -> tuple[list[int], int]:
-        """The prompt's token ids, and the number of tokens for the answer. Raises ApiError if none is."""
+        """Return the prompt's token ids, and how many tokens are left for the answer.
+
+        Raises ApiError if none are left.
+        """
         ids = self.ids(request.prompt)
         if len(ids) >= context:
             what = f"{len(ids)} tokens with system message and template, but num_ctx is {context}"
@@ -223,7 +226,7 @@ class ServedLlamaCpp(LlamaCpp):
         return self._request([], options)
 
     def _check_enforced(self, schema: dict[str, Any], stop: Event | None) -> None:
-        check_validity(schema)  # in this thread: it may take .2 seconds, and the first one half a second
+        check_validity(schema)  # in this thread, because it takes up to 0.2 seconds, and 0.5 the first time
         super()._check_enforced(schema, stop)
 
     def _run(

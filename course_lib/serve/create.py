@@ -1,4 +1,7 @@
-"""POST /api/create: models of the user's own, from GGUF files or models of the store."""
+"""POST /api/create: make the user's own models from uploaded GGUF files or from models in the store.
+
+A tag is the store's record of a model under one name. The library lists the models that can be pulled.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ OneFile = Annotated[dict[str, str], BeforeValidator(_one_file)]  # name -> diges
 
 
 class CreateBody(ModelBody):
-    """POST /api/create. A TEMPLATE acts only if it is the one in the file."""
+    """POST /api/create. A template is accepted only if it is the one in the model's file."""
 
     UNSUPPORTED: ClassVar[dict[str, str]] = {
         "modelfile": "whole Modelfiles (send its parts: from, files, system, parameters)",
@@ -51,7 +54,7 @@ class CreateBody(ModelBody):
 
 
 async def create(worker: Worker, body: CreateBody) -> Response:
-    """POST /api/create: make a model of an uploaded file, or of one of the store."""
+    """POST /api/create: make a model from an uploaded file, or from a model in the store."""
     name = parse_name(body.model_name)
     if bool(body.base) == bool(body.files):
         which = "both 'from' and 'files' were" if body.base else "neither 'from' nor 'files' was"
@@ -96,7 +99,10 @@ def _from_file(store: Store, name: str, files: dict[str, str]) -> Tag:
 
 
 def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
-    """The digest of a LoRA adapter's file. Raises ApiError for another file, or another architecture."""
+    """Return the digest of a LoRA adapter's file.
+
+    Raises ApiError for another kind of file or architecture.
+    """
     if tag.embeds:
         raise ApiError("adapters", "an adapter works with a language model only", "leave it out")
     digest = _uploaded(store, adapters, "adapters")
@@ -105,7 +111,7 @@ def _adapter(store: Store, tag: Tag, adapters: dict[str, str]) -> str:
         base = header_of(store.file(tag)).tensors
     except CourseError as error:
         raise ApiError("adapters", error.what) from error
-    kind = fields.get("general.type", "model")  # llama.cpp reads a file without it as a model
+    kind = fields.get("general.type", "model")  # without this field, llama.cpp takes a file for a model
     family = fields.get("general.architecture", "unknown")
     if (kind, family) != ("adapter", tag.family):
         what = f"a file of type {kind!r} for {family!r}; an adapter for {tag.family!r} is expected"

@@ -1,4 +1,4 @@
-"""Find a server with Ollama's API: the real Ollama if it is running, else the course's own, started here."""
+"""Find a server with Ollama's API: a running Ollama or, if there is none, the course's own."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Server:
 
 
 def ollama(having: str | None = None) -> Server:
-    """Return the Ollama that answers at OLLAMA_HOST, else a server of the course's own.
+    """Return the Ollama server at OLLAMA_HOST or, if none runs there, the course's own server.
 
-    having: A model that an Ollama which answers must hold; otherwise it is not used. The own server is
-    started by the first call that needs it, and shared by the later ones.
+    having: a model that Ollama must have; otherwise it is not used. The first call that needs the course's
+    server starts it, and later calls share it.
     """
     global _own
     url = ollama_address(os.environ.get("OLLAMA_HOST", ""))
@@ -56,7 +56,7 @@ def ollama(having: str | None = None) -> Server:
             why = f"{description} does not hold {having}" if description else "no Ollama answers here"
             _own = start(why=why)
         assert _own.process is not None
-        _own.process.wait_until_ready(START_TIMEOUT)  # it comes back by itself after a crash
+        _own.process.wait_until_ready(START_TIMEOUT)  # after a crash it restarts by itself
         return _own
 
 
@@ -92,10 +92,9 @@ def _get(url: str) -> Any:
 def start(port: int = 0, store: Path | None = None, why: str = "no Ollama answers here") -> Server:
     """Start the course's own server as a process, which ends with this one.
 
-    port: The port; 0 chooses a free one.
-    store: The folder for its models, by default that of OLLAMA_MODELS, or a temporary one.
-    why: The reason why it is started, for its description.
-    Raises CourseError if the server does not start.
+    port: 0 chooses a free one. store: the folder for its models, by default that of OLLAMA_MODELS, or a
+    temporary one. why: why it is started, for its description. Raises CourseError if the server does not
+    start.
     """
     arguments = ["--store", str(store.absolute())] if store else []
     folder = {"OLLAMA_MODELS": os.environ.get("OLLAMA_MODELS") or "{folder}"}

@@ -35,14 +35,14 @@ class ApiError(CourseError):
 
 
 def error_line(error: CourseError) -> str:
-    """Return the error as one line: the invalid field, unless it is named anyway, what happened, the fix."""
+    """Return the error as one line: the invalid field (unless named anyway), what happened, the fix."""
     field = error.field if isinstance(error, ApiError) else ""
     named = not field or re.search(rf"\b{re.escape(field)}\b", error.what)
     return ("" if named else f"{field}: ") + error.what + (f"; {error.fix}" if error.fix else "")
 
 
 def closing_error() -> ApiError:
-    """Return the error for requests that the end of the server interrupts."""
+    """Return the error for requests that the server's shutdown interrupts."""
     return ApiError("server", "the server is shutting down", "send the request again later", status=503)
 
 

@@ -1,4 +1,4 @@
-"""Print docs/serving.md: the model servers that the course starts, and which field becomes which flag.
+"""Print docs/serving.md: the model servers that the course can start, and the flag for each field of a model.
 
 Usage: `python -m course_lib.serve.flag_table > docs/serving.md`.
 """
@@ -73,11 +73,12 @@ clients, and one replica killed under load:
 | a cut stream ends with an error | | yes | yes | yes |
 | asks a dead replica whether it is back | | yes | no | no |
 """
+# Preset.model -> how a server is given its model.
 GIVEN = {"file": "a GGUF file", "folder": "a model folder", "none": "named in each request"}
 
 
 def page() -> str:
-    """The text of docs/serving.md."""
+    """Return the text of docs/serving.md."""
     engines = [
         f"| {name} | `{' '.join(one.command)}` | {GIVEN[one.model]} | {', '.join(one.protocols)} "
         f"| `{one.ready}` | `{one.install.replace('|', chr(92) + '|')}` |"
@@ -95,7 +96,7 @@ def page() -> str:
 
 
 def _cell(preset: Preset, field: str) -> str:
-    """How a server is given a field."""
+    """Return the flag or variable of a server for a field."""
     if field in preset.variables:
         return f"`{preset.variables[field]}`"
     flags = preset.flags.get(field)

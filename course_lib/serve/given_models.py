@@ -21,11 +21,10 @@ NAME_A_WHOLE_MODEL = "name the .gguf file of a whole model; ollama create adds a
 
 
 def add(store: Store, argument: str) -> None:
-    """Add to the store what `argument` names: `FILE.gguf` or a model of the library.
+    """Add a model to the store: `FILE.gguf`, or a model of the library (library.py).
 
-    Either may be followed by `=NAME`, its name on the server. A model of the library is pulled, unless the
-    store has it. Raises CourseError, with the reason, for anything else. The user's file is copied and
-    otherwise left alone.
+    Either may be followed by `=NAME`, its name on the server. A model of the library is pulled unless the
+    store has it. A file is copied. Raises CourseError, with the reason, for anything else.
     """
     given, name = argument, None
     if "=" in argument and not Path(argument).expanduser().exists():
@@ -63,7 +62,7 @@ def _pull(store: Store, name: str) -> None:
 
 
 def _library_name(text: str) -> str | None:
-    """The name with its tag, if the library has it."""
+    """Return the name with its tag if the library has it, else None."""
     try:
         name = parse_name(text)
     except ApiError:
@@ -74,7 +73,7 @@ def _library_name(text: str) -> str | None:
 def _add_file(store: Store, path: Path, name: str) -> None:
     try:
         check_gguf(path)
-    except CourseError as error:  # except `git lfs pull`, its fixes are calls of `load`
+    except CourseError as error:  # its fixes are calls of `load`, except `git lfs pull`
         fix = error.fix if error.fix.startswith("git ") else NAME_A_WHOLE_MODEL
         raise CourseError(error.what, fix) from error
     input_format(path)  # raises CourseError for an architecture that llama.cpp does not know
@@ -82,7 +81,7 @@ def _add_file(store: Store, path: Path, name: str) -> None:
 
 
 def _not_found_error(path: Path) -> CourseError:
-    """The error for a path at which there is no file, and which the library does not name."""
+    """Return the error for a text that is neither a file nor a name in the library."""
     if path.is_dir():
         files = gguf_models(p.name for p in path.iterdir())
         what = f"{path} is a folder (GGUF models in it: {len(files)}); a file is expected"

@@ -1,4 +1,7 @@
-"""The models that `pull` knows: those shipped in the course's repository, and those that pip installs."""
+"""The server's library: the models that `pull` knows.
+
+They ship with the course, or are in packages of the Python package index.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ from course_lib.models.gguf import cached_file
 from course_lib.models.gguf.writer import TYPES
 
 LATEST = "q8_0"  # weight type of the tag `latest`; quantized, like Ollama's own defaults
-STOP_SECONDS = 5.0  # to wait for a download to stop after its client has left
+STOP_SECONDS = 5.0  # to wait until a download stops after its client has disconnected
+# The program of the process that exports a shipped model to GGUF.
 EXPORT_SCRIPT = """
 import pathlib, sys
 from course_lib.models.gguf import cached_export
@@ -35,7 +39,7 @@ EMBEDDER_NAME = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's li
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from. weight_type: of the GGUF file to write of a shipped model; "" for others."""
+    """Where a model comes from. weight_type: of the GGUF file to export; "" if none is exported."""
 
     model: str
     weight_type: str = ""
@@ -43,7 +47,7 @@ class Origin:
     def export(self, scratch: Path) -> Path:
         """Return the GGUF file of a shipped model. scratch: a folder for temporary files.
 
-        It is made by a process of its own: the libraries for that would keep 300 MB of the server's memory.
+        A separate process writes it, because the libraries for that would take 300 MB of the server's memory.
         """
         folder = catalog.verify_shipped(self.model)
         if (found := cached_file(folder, self.weight_type)) is not None:
@@ -54,7 +58,7 @@ class Origin:
         if done.returncode:
             what = f"{self.model} cannot be written as GGUF: {done.stderr.strip()[-500:]}"
             raise CourseError(what, "course doctor")
-        return Path(done.stdout.splitlines()[-1])  # a library may print before
+        return Path(done.stdout.splitlines()[-1])  # the last line; a library may print others before it
 
     def licence(self) -> str:
         """Return the name of the licence; "" if none is found."""
@@ -80,25 +84,25 @@ def library() -> dict[str, Origin]:
 
 
 def packaged() -> list[catalog.Entry]:
-    """Return the models that pip installs and that the server runs: GGUF files, and folders of embedders."""
+    """Return the models from pip packages that the server can run: GGUF files, and folders of embedders."""
     entries = [entry for entry in catalog.entries() if entry.package]
     return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
 
 
 def similar_names(name: str) -> list[str]:
-    """Return the names of the library that the user may have meant by `name`."""
+    """Return the names in the library that are similar to `name`."""
     return similar(name.removesuffix(":latest"), [known.removesuffix(":latest") for known in library()])
 
 
-def place_of(model: str) -> Path:
-    """Return the folder or GGUF file of MiniLM or of a model that pip installs, present or not."""
+def model_path(model: str) -> Path:
+    """Return the folder or GGUF file of MiniLM or of a model from a pip package, whether it exists or not."""
     return catalog.shipped_folder(model) or catalog.entry(model).pulled_path
 
 
 def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
-    """Download a model by pip, and yield progress. Leaving the loop stops the download.
+    """Download a model by pip, and yield progress lines. Leaving the loop stops the download.
 
-    As in Ollama, what is complete stays, and the next pull goes on from there.
+    As in Ollama, complete parts are kept, and the next pull continues from there.
     """
     package, ended = entry.package, threading.Event()
     assert package
@@ -119,7 +123,7 @@ def download(entry: catalog.Entry) -> Iterator[dict[str, Any]]:
 
 
 class _Bar(contextlib.nullcontext["_Bar"]):
-    """Takes the place of a tqdm bar: passes the number of bytes to `put`; `stop` ends the download."""
+    """Replaces a tqdm bar: passes the number of bytes to `put`, and ends the download if `stop` is set."""
 
     def __init__(self, put: Callable[[int], None], stop: threading.Event) -> None:
         super().__init__(self)
@@ -132,4 +136,4 @@ class _Bar(contextlib.nullcontext["_Bar"]):
             raise CancelledError
 
     def set_postfix_str(self, text: str) -> None:
-        """The progress lines do not show this text."""
+        """Ignore the text, which progress lines do not show."""

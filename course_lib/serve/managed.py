@@ -1,7 +1,7 @@
-"""Run a model server of another project, or the course's own, as a process that ends with this one.
+"""Run a model server (vLLM, Ollama, the course's own, ...) as a process that ends with this one.
 
-`engines.yaml` says how each server is started. A field of the model's specification becomes the server's flag
-or environment variable; a field without one is refused.
+`engines.yaml` describes how each server is started. A field of the model's specification becomes a flag or an
+environment variable of the server; a field for which it has neither is rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_FLAGS = {"source", "driver", "task"}  # fields of ModelSpec that choose the 
 
 
 class Preset(BaseModel):
-    """How a server is installed, started and found ready; `engines.yaml` explains the fields."""
+    """How a server is installed, started, and recognised as ready; `engines.yaml` explains the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,32 +41,35 @@ class Preset(BaseModel):
 
 @functools.cache
 def presets() -> dict[str, Preset]:
-    """The servers of `engines.yaml` by name."""
+    """Return server name -> preset, from `engines.yaml`."""
     text = Path(__file__).with_name("engines.yaml").read_text(encoding="utf-8")
     return {name: Preset.model_validate(fields) for name, fields in yaml.safe_load(text).items()}
 
 
 def find_preset(engine: str) -> Preset:
-    """The preset of a server. Raises CourseError for another name."""
+    """Return the preset of a server. Raises CourseError for an unknown name."""
     if engine not in presets():
         what = f"no server {engine!r}; there are {', '.join(presets())}"
         raise CourseError(what, "course serve --engine course")
     return presets()[engine]
 
 
-class Start(NamedTuple):
-    """How a server is started: its command, its variables, and the name of the model in requests."""
+class StartCommand(NamedTuple):
+    """A command with environment variables, and the model's name in requests to the server."""
 
     command: list[str]
     variables: dict[str, str]
     request: str
 
 
-def start_of(engine: str, spec: ModelSpec | None, port: int, arguments: Sequence[str] = ()) -> Start:
-    """Return how a server is started with a model.
+def start_command(
+    engine: str, spec: ModelSpec | None, port: int, arguments: Sequence[str] = ()
+) -> StartCommand:
+    """Return the command that starts a server with a model.
 
-    spec: the model; None only for a server whose requests name it. arguments: added to the command.
-    Raises CourseError for a field of the specification, or a value, for which the server has no flag.
+    spec: the model; None only for a server that takes the model's name in each request. arguments: appended
+    to the command. Raises CourseError for a field of the specification, or a value, for which the server has
+    no flag.
     """
     preset = find_preset(engine)
     if spec is None and preset.model != "none":
@@ -90,10 +93,11 @@ def start_of(engine: str, spec: ModelSpec | None, port: int, arguments: Sequence
         else:
             command += [word.replace("{value}", str(value)) for word in _flag(engine, preset, name, value)]
     *command, request = (_filled(part, words) for part in (*command, preset.request))
-    return Start([*command, *arguments], environment, request)
+    return StartCommand([*command, *arguments], environment, request)
 
 
 def _filled(part: str, words: Mapping[str, object]) -> str:
+    """Return a part of a command with the values of its placeholders."""
     for word, value in words.items():
         part = part.replace(f"{{{word}}}", str(value))
     return part
@@ -113,7 +117,10 @@ def _flag(engine: str, preset: Preset, name: str, value: object) -> tuple[str, .
 
 
 def _model(engine: str, preset: Preset, spec: ModelSpec) -> str:
-    """What the server must be given as its model. Raises CourseError if the model has another form."""
+    """Return the file or folder to give to the server.
+
+    Raises CourseError if the server needs the other kind.
+    """
     from course_lib.models.files.resolution import resolve
 
     path = resolve(spec.source)
@@ -126,7 +133,7 @@ def _model(engine: str, preset: Preset, spec: ModelSpec) -> str:
 
 
 class ManagedServer(ServerProcess):
-    """A model server as a process. protocols: what it speaks. model: its name in requests."""
+    """A model server as a process. protocols: the APIs that it offers. model: its name in requests."""
 
     def __init__(
         self,
@@ -143,13 +150,13 @@ class ManagedServer(ServerProcess):
         """Start the server and wait until it is ready.
 
         model: a specification as `load` takes it. port: 0 chooses a free one. arguments, environment: the
-        server's own flags and variables. ready_timeout: seconds. restarts: how often it starts again after
-        a crash, after pauses of .5, 1, 2 ... seconds. Raises CourseError if the server is not installed, the
+        server's own flags and variables. ready_timeout: seconds. restarts: how often it is restarted after a
+        crash, with pauses of 0.5, 1, 2 ... seconds. Raises CourseError if the server is not installed, the
         port is taken, the specification has a field without a flag, or the server is not ready in time.
         """
         preset, port = find_preset(engine), free_port(port)
         spec = None if model is None else ModelSpec.parse(model)
-        command, variables, self.model = start_of(engine, spec, port, arguments)
+        command, variables, self.model = start_command(engine, spec, port, arguments)
         self.protocols = preset.protocols
         super().__init__(
             engine,
@@ -165,9 +172,10 @@ class ManagedServer(ServerProcess):
 
 
 def serve_with(engine: str, models: Sequence[str], port: int = 0, store: Path | None = None) -> int:
-    """Start another server than the course's, and wait for Ctrl-C or its end. Return the exit status.
+    """Start a server other than the course's, and wait for Ctrl-C or its end. Return the exit status.
 
-    models: at most one. Raises CourseError for more, for a store, and if the server ends.
+    models: at most one. Raises CourseError for more, for a `store` (which only the course's server has), and
+    if the server ends.
     """
     if store or len(models) > 1:
         what = f"{engine} serves one model and has no --store: {[*models, *([store] if store else [])]}"

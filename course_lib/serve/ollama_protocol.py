@@ -1,4 +1,8 @@
-"""Endpoints of the Ollama API (github.com/ollama/ollama, docs/api.md). Its durations are in nanoseconds."""
+"""Endpoints of the Ollama API (github.com/ollama/ollama, docs/api.md). Its durations are in nanoseconds.
+
+A tag is the record of a model in the store. A piece is a part of a generated text. The worker runs jobs, the
+slow part of a request, in thread pools; a job sends its results through a channel.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +34,16 @@ from course_lib.serve.store import Line
 from course_lib.serve.tags import Tag, parse_name
 from course_lib.serve.worker import Channel, Worker
 
-PROTOCOL = "0.12.11"  # the version of Ollama whose protocol is spoken: clients ask for it
+PROTOCOL = "0.12.11"  # the version of Ollama whose API this is, as reported to clients
 FOREVER = timedelta(days=365 * 100)  # the expiry of models that are never unloaded
-PART_BYTES = 1 << 16  # a long answer is sent in such parts, so that no copy of all waits for a slow client
+PART_BYTES = 1 << 16  # parts of a long answer, so that a slow client does not keep all of it in memory
 
 
 async def generate(worker: Worker, body: GenerateBody) -> Response:
-    """POST /api/generate: complete a prompt. Without one: load the model, or unload it if keep_alive is 0."""
+    """POST /api/generate: complete a prompt.
+
+    Without a prompt, load the model, or unload it if keep_alive is 0.
+    """
     if body.raw and body.system:
         raise ApiError("system", "raw mode does not support template, system, or context")
     tag = worker.store.find_generative(body.model, "generate")
@@ -52,7 +59,10 @@ async def generate(worker: Worker, body: GenerateBody) -> Response:
 
 
 async def chat(worker: Worker, body: ChatBody) -> Response:
-    """POST /api/chat: answer a conversation. Without messages: load or unload the model."""
+    """POST /api/chat: answer a conversation.
+
+    Without messages, load or unload the model, as `generate` does.
+    """
     tag = worker.store.find_generative(body.model, "chat")
     turns = [message.model_dump() for message in body.messages]
     if tag.system and turns and turns[0]["role"] != "system":
@@ -80,6 +90,7 @@ def _probabilities(piece: Piece) -> Line:
 async def _respond(
     worker: Worker, tag: Tag, body: PromptBody, request: CompletionRequest, to_json: Callable[[Piece], Line]
 ) -> Response:
+    """Answer with one JSON object, or with a stream of them. to_json: the fields for a piece of text."""
     started = time.perf_counter()
     if not body.stream:
         completion = await worker.text(tag, request, body.keep_alive)
@@ -151,10 +162,10 @@ def _iso(moment: datetime) -> str:
 async def embed(worker: Worker, body: EmbedBody) -> Response:
     """POST /api/embed: return a unit-length embedding vector for each text."""
     started, tag = time.perf_counter(), worker.store.find_embedding(body.model)
-    how: dict[str, Any] = {"truncate": body.truncate, "dimensions": body.dimensions}
+    options: dict[str, Any] = {"truncate": body.truncate, "dimensions": body.dimensions}
     vectors = await worker.run(
         lambda channel: worker.embed(
-            tag, body.input, channel, keep_alive=body.keep_alive, num_ctx=body.options.num_ctx, **how
+            tag, body.input, channel, keep_alive=body.keep_alive, num_ctx=body.options.num_ctx, **options
         ),
         worker.embeddings,
     )
@@ -189,13 +200,13 @@ async def embeddings(worker: Worker, body: EmbeddingsBody) -> Response:
 
 
 async def pull(worker: Worker, body: PullBody) -> Response:
-    """POST /api/pull: add a model of the library (serve/library.py), reporting progress line by line."""
+    """POST /api/pull: add a model of the server's library (library.py), with progress line by line."""
     name = parse_name(body.model_name)
     return await progress(worker, lambda: worker.store.pull(name), body.stream)
 
 
 async def progress(worker: Worker, work: Callable[[], Iterator[Line]], stream: bool) -> Response:
-    """Do the work in a thread, and return its progress line by line, or only the last line."""
+    """Do the work in a thread; return its progress line by line or, without `stream`, only the last line."""
 
     def job(channel: Channel) -> None:
         for line in work():
@@ -223,7 +234,7 @@ async def tags(worker: Worker) -> Response:
 
 
 async def ps(worker: Worker) -> Response:
-    """GET /api/ps: list the loaded models. `size` is that of weights and KV cache in bytes."""
+    """GET /api/ps: list the loaded models. `size` is the bytes of weights and KV cache."""
     now, models = datetime.now(UTC), []
     for tag, model, placed in await run_in_threadpool(worker.loaded):
         seconds = min(model.expires_in, FOREVER.total_seconds())

@@ -22,17 +22,18 @@ from course_lib.serve.schemas import (
 )
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
+# Request field -> what a model or server would need for it; such a field is rejected unless it is empty.
 UNSUPPORTED = {"think": "thinking"}
-# A single empty text has no vector, in Ollama.
+# As in Ollama, a single empty text gets no vector.
 Input = Annotated[Texts, BeforeValidator(lambda value: [] if value == "" else value)]
 
 
 class RunnerOptions(RequestBody):
-    """Options for how a model is run; those that cannot change the answer are accepted."""
+    """Options for how Ollama runs a model. Those that cannot change the answer are accepted and ignored."""
 
     model_config = ConfigDict(extra="forbid")
     num_ctx: Annotated[Whole, Field(ge=1)] | None = None
-    num_keep: Whole = 0  # prompts are never shifted
+    num_keep: Whole = 0  # tokens to keep if a prompt is shortened, which this server never does
     num_batch: Whole = 0
     num_gpu: Whole = 0
     main_gpu: Whole = 0
@@ -44,12 +45,12 @@ class RunnerOptions(RequestBody):
     use_mlock: bool = False
     vocab_only: Literal[False] = False
     logits_all: bool = False
-    penalize_newline: bool = True  # without effect in Ollama, too
+    penalize_newline: bool = True  # has no effect in Ollama either
     tfs_z: Annotated[float, Field(ge=1, le=1)] = 1
 
 
 class Options(RunnerOptions, SamplingOptions):
-    """Ollama's `options`. An unknown one is refused: Ollama would only write it to its log."""
+    """Ollama's `options`. Unknown ones are rejected; Ollama would only mention them in its log."""
 
     model_config = ConfigDict(extra="forbid")
     DEFAULTS: ClassVar[dict[str, Any]] = DEFAULTS
@@ -95,7 +96,7 @@ class PromptBody(RequestBody):
     def request(self, prompt: Any, prompt_field: str, parameters: dict[str, Any]) -> CompletionRequest:
         """Convert the body to a CompletionRequest. Raises ApiError for invalid options.
 
-        parameters: The options that the model itself sets.
+        parameters: The options that are stored with the model.
         """
         options = self.options.sampling(parameters)
         num_predict = self.options.num_predict or parameters.get("num_predict", -1)

@@ -1,4 +1,8 @@
-"""Endpoints of the OpenAI API as far as Ollama offers them (github.com/ollama/ollama, docs/openai.md)."""
+"""Endpoints of the OpenAI API as far as Ollama offers them (github.com/ollama/ollama, docs/openai.md).
+
+A tag is the record of a model in the store. A piece is a part of a generated text. The worker runs jobs, the
+slow part of a request, in thread pools; a job sends its results through a channel.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,8 @@ async def chat_completions(worker: Worker, body: ChatBody) -> Response:
 
 async def completions(worker: Worker, body: CompletionBody) -> Response:
     """POST /v1/completions: complete each prompt."""
-    if body.logprobs and body.logprobs * len(body.prompt) > MAX_PROMPTS:  # 1.3 GB for 20 of 64 prompts
+    # 20 alternatives for each token of 64 prompts took 1.3 GB.
+    if body.logprobs and body.logprobs * len(body.prompt) > MAX_PROMPTS:
         what = f"{body.logprobs} for each of {len(body.prompt)} prompts, together more than {MAX_PROMPTS}"
         raise ApiError("logprobs", what, "send fewer prompts in a request")
     tag = worker.store.find_generative(body.model, "generate")
@@ -57,7 +62,7 @@ async def completions(worker: Worker, body: CompletionBody) -> Response:
         return await _stream(worker, tag, requests[0], body, head)
     results = await worker.run(
         lambda channel: [worker.complete(tag, request, None, channel) for request in requests],
-        worker.lane(requests[0]),
+        worker.pool_for(requests[0]),
     )
     choices = [_choice(i, _completion_text(c.piece), c.finish_reason) for i, c in enumerate(results)]
     return JSONResponse(head | {"choices": choices, "usage": _usage(results)})

@@ -79,8 +79,8 @@ class CommonBody(SamplingOptions):
     ) -> CompletionRequest:
         """Convert the body to a CompletionRequest. Raises ApiError for invalid options.
 
-        parameters: The options stored with the model, which hold where the request sets none.
-        prompt_field, logprobs: As in CompletionRequest.
+        parameters: The options stored with the model, used where the request sets none. prompt_field,
+        logprobs: As in CompletionRequest.
         """
         older, newer = self.max_tokens, self.max_completion_tokens
         if older is not None and newer is not None and older != newer:

@@ -1,6 +1,7 @@
-"""Choose the context length and the number of parallel slots with which the server loads a model.
+"""Choose the context length and the number of slots with which the server loads a model.
 
-A model is in the server's model folder (`Store`), which records it under a name (`Tag`).
+A slot processes one text; with several slots, a model processes several texts at the same time. A model lies
+in the server's model folder (`Store`), which records it under one or more names (`Tag`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from course_lib.serve.tags import Tag
 
 logger = logging.getLogger("course_lib.serve")
 MAX_SLOTS = 4  # the most texts processed at the same time, unless OLLAMA_NUM_PARALLEL is set
-SHARE = 0.5  # the part of the free memory that a model may use
-LEAST_TOKENS = 256  # the shortest context that is chosen automatically
+MEMORY_SHARE = 0.5  # the part of the free memory that a model may use
+MIN_TOKENS = 256  # the shortest context that is chosen automatically
 
 
 class Placement(NamedTuple):
@@ -39,15 +40,18 @@ class Placement(NamedTuple):
 
 
 def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None) -> Placement:
-    """Return how to load a model.
+    """Return how to load a model, with the longest context and the most slots that fit into memory.
 
-    num_ctx: The tokens that a request needs. The context length is this number rounded up to a power of two,
-    so that few requests load the model anew, but at least the setting or MOST_TOKENS, so that a small num_ctx
-    does not make the model smaller for others. As in Ollama, it is at most the trained length. It is halved
-    until the model fits, but not below num_ctx and the setting, or LEAST_TOKENS without a setting. Slots that
-    are not set are MAX_SLOTS, or fewer if memory is short. Raises ApiError, with the memory that it would
-    need, if a GGUF model does not fit into SHARE of the free memory; the memory for embedding models in
-    safetensors is not checked. Raises CourseError if the model's files are missing.
+    num_ctx: the number of tokens that a request needs. The first context that is tried is num_ctx, rounded up
+    to a power of two so that few requests reload the model. It is at least the server's setting or else
+    MOST_TOKENS, so that one request with a small num_ctx does not shorten the context for others, and, as in
+    Ollama, at most the model's trained length. Until the model fits, the context is halved, down to the
+    larger of num_ctx and the setting (without a setting, MIN_TOKENS). If the number of slots is not set, it
+    is MAX_SLOTS, or fewer if memory is short.
+
+    Raises ApiError, with the needed memory, if a GGUF model does not fit into MEMORY_SHARE of the free
+    memory. The memory of embedding models in safetensors is not checked. Raises CourseError if the model's
+    files are missing.
     """
     import psutil
 
@@ -56,8 +60,8 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
         fields = {"driver": "huggingface", "task": "text-embedding"}
         return Placement(ModelSpec.parse({"source": source} | fields), tag.context, 1, tag.size)
     adapter = store.blob(tag.adapter).stat().st_size if tag.adapter else 0
-    budget = int(SHARE * psutil.virtual_memory().available)
-    least = min(max(num_ctx or 0, settings.context_length or LEAST_TOKENS), tag.context)
+    budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+    least = min(max(num_ctx or 0, settings.context_length or MIN_TOKENS), tag.context)
     power = 1 << ((num_ctx or 1) - 1).bit_length()
     contexts = [min(max(power, settings.context_length or MOST_TOKENS), tag.context)]
     while contexts[-1] > least:
@@ -82,22 +86,24 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
 
 
 class Placements:
-    """How each model is loaded, and which are in use. A model is loaded once for all of its names."""
+    """How each model is loaded, and which models are in use. A model is loaded once for all of its names."""
 
     def __init__(self, store: Store, settings: Settings, manager: ModelManager) -> None:
         self.store, self.settings, self.manager = store, settings, manager
         self._placed: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
-        self._users, self._leaving = Counter[str](), set[str]()  # requests per key; keys to unload after them
+        self._users = Counter[str]()  # key of a tag -> the number of requests that use it
+        self._leaving = set[str]()  # keys of the models to unload once nobody uses them
         self._lock = threading.Lock()
 
     def all(self) -> dict[str, Placement]:
-        """For each key of a tag, how the model was last loaded."""
+        """Return key of a tag -> how the model was last loaded."""
         return dict(self._placed)
 
     @contextmanager
     def use(self, tag: Tag, num_ctx: int | None) -> Iterator[Placement]:
-        """Yield how a model is loaded: anew, if it is not loaded yet, or num_ctx is larger than before.
+        """Yield how a model is loaded, for the duration of a request.
 
+        The placement is chosen again if the model is not loaded, or if num_ctx is larger than its context.
         Raises ApiError if it does not fit into memory, even after idle models have been unloaded.
         """
         with self._lock:
@@ -106,7 +112,7 @@ class Placements:
             if not (current and used and min(num_ctx or 0, tag.context) <= current.context):
                 if current:
                     self.manager.unload(current.spec)
-                current = self._placed[tag.key] = self._place_anew(tag, num_ctx)
+                current = self._placed[tag.key] = self._find_placement(tag, num_ctx)
             self._users[tag.key] += 1
             self._leaving.discard(tag.key)
         try:
@@ -117,9 +123,10 @@ class Placements:
                 self._unload_if_unused(tag.key)
 
     def unload(self, tag: Tag) -> None:
-        """Unload a model as soon as nobody uses it. A request that comes before then keeps it, as in Ollama.
+        """Unload a model as soon as no request uses it.
 
-        Unloading it from under its users would let the next request load it a second time.
+        A request in the meantime keeps it loaded, as in Ollama. If a model in use were unloaded, the next
+        request would load it a second time.
         """
         with self._lock:
             self._leaving.add(tag.key)
@@ -131,7 +138,8 @@ class Placements:
             if (placed := self._placed.pop(key, None)) is not None:
                 self.manager.unload(placed.spec)
 
-    def _place_anew(self, tag: Tag, num_ctx: int | None) -> Placement:
+    def _find_placement(self, tag: Tag, num_ctx: int | None) -> Placement:
+        """Return how to load a model; unload idle models until it fits."""
         while True:
             try:
                 placed = place(self.store, tag, self.settings, num_ctx)
@@ -152,7 +160,7 @@ def _spec(store: Store, tag: Tag, source: dict[str, str], context: int, slots: i
     task = "text-embedding" if tag.embeds else "chat-completion" if tag.chat else "text-generation"
     fields = {
         "source": source,
-        "driver": "custom",  # ServedLlamaCpp of `completion`
+        "driver": "custom",  # implemented by completion.ServedLlamaCpp
         "implementation": IMPLEMENTATION,
         "task": task,
         "batch_size": slots,

@@ -1,4 +1,4 @@
-"""A server as a child process: found ready, started again after a crash, and ended with this process."""
+"""A server as a child process, which is restarted after a crash and ends with this process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from course_lib.errors import CourseError
 from course_lib.serve.server import bind
 
 PROGRAM = Path(__file__).with_name("supervisor.py")
-SHOWN_LINES = 8  # of the log, in an error
-ASK_SECONDS = 2.0  # for one answer to the ready check
+SHOWN_LINES = 8  # of the log in an error message
+READY_CHECK_SECONDS = 2.0  # timeout of one request that checks whether the server is ready
 
 
 def free_port(port: int = 0) -> int:
-    """Return a free port, or this one. Raises CourseError if another program has it."""
+    """Return a free port; for a given port, that one. Raises CourseError if it is taken."""
     with bind(port) as free:
         return int(free.getsockname()[1])
 
 
 class ServerProcess:
-    """A server process at `url`. It is started again after a crash, and ends with this object or process.
+    """A server process at `url`. It is restarted after a crash, and ends with this object or this process.
 
-    log: the file with all that the server wrote. pids: the process of each start, the latest last.
+    log: the file with the server's output. pids: the process ids of all starts, the latest last.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class ServerProcess:
     ) -> None:
         """Start the command and wait until it is ready.
 
-        ready: the path that answers when it is ready. install: the command that installs it. environment:
-        variables; {folder} in a value is a temporary folder of this process. ready_timeout: seconds.
-        restarts: how often it starts again after a crash, after pauses of .5, 1, 2 ... seconds.
+        ready: the path that answers once the server is ready. install: the command that installs the program.
+        environment: variables; {folder} in a value is a temporary folder of this process. ready_timeout:
+        seconds. restarts: how often it is restarted after a crash, with pauses of 0.5, 1, 2 ... seconds.
         Raises CourseError if the program is missing, or not ready in time.
         """
         self.name, self.url, self._ready = name, f"http://127.0.0.1:{port}", ready
-        here = sysconfig.get_path(
-            "scripts"
-        )  # where pip puts programs; PATH lacks it if no environment is active
+        # Where pip puts programs; PATH lacks it if no environment is active.
+        here = sysconfig.get_path("scripts")
         program = shutil.which(command[0], path=os.pathsep.join((here, os.environ.get("PATH", ""))))
         if program is None:
             raise CourseError(f"{name} is not installed: no program {command[0]}", install)
-        folder = tempfile.mkdtemp(prefix="course-server-")  # the watcher removes it if this process is killed
+        # The supervisor process removes it if this process is killed.
+        folder = tempfile.mkdtemp(prefix="course-server-")
         self.log, self.pids = log or Path(folder, "server.log"), list[int]()
         own = {key: value.replace("{folder}", folder) for key, value in environment.items()}
         order = {
@@ -94,20 +94,23 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the server runs, or is about to be started again."""
+        """Whether the server runs, or is about to be restarted."""
         return self._watcher.poll() is None
 
     def ready(self) -> bool:
-        """Whether the server answers its ready check now."""
+        """Whether the server answers now."""
         import httpx
 
         try:
-            return httpx.get(self.url + self._ready, timeout=ASK_SECONDS, trust_env=False).is_success
+            return httpx.get(self.url + self._ready, timeout=READY_CHECK_SECONDS, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait for the ready check, at most `timeout` seconds. Raises CourseError with the end of the log."""
+        """Wait until the server answers, at most `timeout` seconds.
+
+        Raises CourseError with the end of the log.
+        """
         until = time.monotonic() + timeout
         while not self.ready():
             if not self.running:
@@ -119,14 +122,14 @@ class ServerProcess:
             time.sleep(0.05)
 
     def last_lines(self) -> str:
-        """The end of the log, for messages."""
+        """Return the end of the log, for error messages."""
         lines = (
             self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
         )
         return "\n".join(line[:200] for line in lines[-SHOWN_LINES:]) or "(it wrote nothing)"
 
     def close(self) -> None:
-        """End the server: it is asked, and killed after five seconds. A second call does nothing."""
+        """End the server: ask it to stop, and kill it after five seconds. A second call does nothing."""
         self._end()
 
     def __enter__(self) -> Self:

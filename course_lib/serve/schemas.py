@@ -1,4 +1,7 @@
-"""Base schemas for request bodies: what would change the answer acts or is refused."""
+"""Base schemas for request bodies.
+
+A field that would change the answer either has its effect or is rejected.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ OLLAMA_NAMES = {ours: name for name, ours in OUR_NAMES.items()}
 class RequestBody(BaseModel):
     """The base class of request bodies. Unknown fields are ignored, as Ollama does; null counts as missing.
 
-    UNSUPPORTED: Fields that would change the answer, and what they would need: they are refused unless they
-    are empty (null, false, [], {} or "").
+    UNSUPPORTED: Field that would change the answer -> what the server would need for it. Such fields are
+    rejected unless they are empty (null, false, [], {} or "").
     """
 
     model_config = ConfigDict(
@@ -75,7 +78,7 @@ class RequestBody(BaseModel):
             raise ApiError("body", f"more than {limits.MAX_VALUES:,} values", "send a smaller request")
         name = value.get("model") if isinstance(value, dict) else None
         who = f'"{name[:100]}"' if isinstance(name, str) else "the model"
-        try:  # the errors of inner fields name the model, too
+        try:  # so that errors in inner fields name the model too
             return cls.model_validate(value, context=who)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -159,7 +162,7 @@ KeepAlive = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_as_list)]
 Format = Annotated[dict[str, Any] | None, PlainValidator(_json_schema)]
 Whole = Annotated[int, BeforeValidator(_whole)]
-# Requires the field `logprobs`, which stands before it.
+# Requires the field `logprobs`, which must be declared before it.
 TopLogprobs = Annotated[Whole, Field(ge=0, le=20), AfterValidator(_with_logprobs)]
 Penalty = Annotated[float, Field(ge=-100, le=100)]
 Role = Literal["system", "user", "assistant"]
@@ -168,7 +171,7 @@ Role = Literal["system", "user", "assistant"]
 class SamplingOptions(RequestBody):
     """Sampling options, with Ollama's names.
 
-    DEFAULTS: The values of the protocol, which the parameters of a created model and the request replace.
+    DEFAULTS: The protocol's default values, which a model's own parameters and the request override.
     """
 
     DEFAULTS: ClassVar[dict[str, Any]] = {}
@@ -188,9 +191,9 @@ class SamplingOptions(RequestBody):
     mirostat_eta: Annotated[float, Field(ge=0, le=100)] | None = None
 
     def sampling(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The options that act: those of the request, else of the model's `parameters`, else DEFAULTS.
+        """Return the options of the request, else of the model's `parameters`, else DEFAULTS.
 
-        Without a seed, or with -1, one is drawn anew and written to the log.
+        Without a seed, or with -1, a random seed is used and written to the log.
         """
         own = {name: v for name in SamplingOptions.model_fields if (v := getattr(self, name)) is not None}
         options = self.DEFAULTS | parameters | own

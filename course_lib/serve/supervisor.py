@@ -1,8 +1,9 @@
-"""The program that watches a server process. `process.py` starts this file; it imports nothing of course_lib.
+"""The program that supervises a server process.
 
-It reads one line of JSON, starts the command in it, and starts it again with growing pauses if it ends by
-itself. It writes the number of each process. When its standard input is closed, which also happens when its
-parent is killed, it ends the processes and removes the folder.
+`process.py` starts this file; it imports nothing of course_lib. It reads one line of JSON, starts the command
+in it, and restarts it with growing pauses if it ends by itself. It prints the id of each process. When its
+standard input is closed, which also happens when its parent is killed, it ends the processes and removes the
+temporary folder.
 """
 
 import contextlib
@@ -16,8 +17,8 @@ import time
 
 import psutil
 
-GRACE_SECONDS = 5.0  # between asking a process to end, and killing it
-STABLE_SECONDS = 60.0  # after which a process counts as well started
+GRACE_SECONDS = 5.0  # between asking a process to end and killing it
+STABLE_SECONDS = 60.0  # a process that ran this long counts as started; the count of restarts begins again
 
 
 def wait_for_end(closed: threading.Event) -> None:
@@ -26,7 +27,7 @@ def wait_for_end(closed: threading.Event) -> None:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: ask, wait, then kill."""
+    """End a process and its children: ask them, wait, then kill them."""
     processes = []
     with contextlib.suppress(psutil.Error):
         processes = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
@@ -56,7 +57,7 @@ def main() -> None:
             end(process)
             failures = 1 if time.monotonic() - begun > STABLE_SECONDS else failures + 1
             closed.wait(pause * 2 ** (failures - 1))
-    if closed.is_set():  # else the parent still wants to read the log
+    if closed.is_set():  # otherwise the parent still reads the log
         shutil.rmtree(order["folder"], ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Names of models as in Ollama, and the record (tag) that the store keeps for each name."""
+"""Model names as in Ollama, and the tag: the record of a model that the store keeps for each of its names."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def parse_name(text: str, field: str = "model") -> str:
 class Tag:
     """A model in the store under one of its names.
 
-    name: The name with tag, such as "haneul-1m:latest". digest: The SHA-256 of the weight file.
-    kind: The weight type, such as "Q8_0". size: The file size in bytes. parameters: The parameter count.
-    modified_at: ISO 8601. folder: The model in the catalogue whose folder or GGUF file is used in place; ""
-    for a file in the store. family: The architecture. context: The context length of the training, in tokens.
-    chat: Whether there is a chat template. embeds: Whether it makes embeddings; all others write text.
-    parent, system, options, adapter: What /api/create sets: the base model, the system message, options in
-    place of the protocol's defaults, and the digest of a LoRA adapter's file.
+    name: The name with tag, such as "haneul-1m:latest". digest: The SHA-256 of the weight file. kind: The
+    weight type, such as "Q8_0". size: The file size in bytes. parameters: The parameter count. modified_at:
+    ISO 8601. folder: The catalogue's name of a model whose files are used where they are; "" for a file in
+    the store. family: The architecture. context: The trained context length, in tokens. chat: Whether there
+    is a chat template. embeds: Whether it is an embedding model; all others generate text. parent, system,
+    options, adapter: What /api/create sets: the base model, the system message, options in place of the
+    protocol's defaults, and the digest of a LoRA adapter's file.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Tag:
 
     @property
     def key(self) -> str:
-        """The same for all tags that can share a loaded model."""
+        """A text that is equal for all tags that can share a loaded model."""
         return f"{self.digest}+{self.adapter}"
 
 
@@ -124,7 +124,10 @@ def tag_of_folder(name: str, folder: Path, digest: str) -> Tag:
 
 
 def header_of(file: Path, *, decode_arrays: bool = False) -> Header:
-    """Return the header of a GGUF file. Raises CourseError without a path if it is damaged or missing."""
+    """Return the header of a GGUF file.
+
+    Raises CourseError if it is damaged or missing; clients see that error, so it contains no path.
+    """
     try:
         return read_header(file, decode_arrays=decode_arrays)
     except (ValueError, OSError) as error:

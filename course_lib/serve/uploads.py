@@ -1,4 +1,7 @@
-"""HEAD and POST /api/blobs: files for /api/create. Few come at a time; a slow one gives way to the next."""
+"""HEAD and POST /api/blobs: files for /api/create. Few are uploaded at a time.
+
+If all places are taken and another file waits, a slow upload is ended.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from course_lib.serve.errors import ApiError, disk_errors
 from course_lib.serve.store import Store
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-LOOK_SECONDS = 0.05  # between two looks whether an upload gives way
+CHECK_SECONDS = 0.05  # between two checks for a free place
 
 
 class Upload:
-    """A file that is coming. size: the bytes that have come. limit: ends it."""
+    """A file that is being uploaded. size: the bytes received. limit: a timeout that ends the upload."""
 
     def __init__(self) -> None:
         self.begun, self.size, self.gives_way = time.monotonic(), 0, False
@@ -33,25 +36,25 @@ class Upload:
 
     @property
     def rate(self) -> float:
-        """Bytes per second."""
+        """Bytes per second since the start."""
         return self.size / max(time.monotonic() - self.begun, limits.UPLOAD_SECONDS)
 
     def give_way_if_slow(self) -> None:
-        """End it if it has been slower than MIN_UPLOAD_RATE for UPLOAD_SECONDS, on average."""
+        """End the upload if it has been slower than MIN_UPLOAD_RATE on average, after UPLOAD_SECONDS."""
         begun = time.monotonic() - self.begun > limits.UPLOAD_SECONDS
         if begun and self.rate < limits.MIN_UPLOAD_RATE and not self.gives_way:
             self.gives_way = True
-            with suppress(RuntimeError):  # it is ending already
+            with suppress(RuntimeError):  # it has already ended
                 self.limit.reschedule(asyncio.get_running_loop().time())
 
     def received(self, count: int) -> None:
-        """Count bytes, and let the time run anew until the next ones."""
+        """Count bytes, and restart the timeout."""
         self.size += count
         if not self.gives_way:
             self.limit.reschedule(asyncio.get_running_loop().time() + limits.BODY_SECONDS)
 
     def error(self) -> ApiError:
-        """The error for a client whose upload was ended."""
+        """Return the error for the client whose upload was ended."""
         what = f"nothing of the file came for {limits.BODY_SECONDS:g} seconds"
         if self.gives_way:
             least = f"fewer than {limits.MIN_UPLOAD_RATE:,} a second"
@@ -60,18 +63,18 @@ class Upload:
 
 
 class Uploads:
-    """The files that are coming: at most MAX_PULLS. Others wait in the order in which they came."""
+    """The running uploads, at most MAX_PULLS. Others wait in the order of their arrival."""
 
     def __init__(self) -> None:
         self.running, self._turn = set[Upload](), asyncio.Lock()
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[Upload]:
-        """Wait until there is room for one more."""
+        """Wait for a free place, and yield a new upload."""
         async with self._turn:
             while len(self.running) >= limits.MAX_PULLS:
                 min(self.running, key=lambda upload: upload.rate).give_way_if_slow()
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
             self.running.add(upload := Upload())
         try:
             yield upload
@@ -88,7 +91,7 @@ def digest_of(text: str, field: str) -> str:
 
 
 async def blob(store: Store, uploads: Uploads, request: Request) -> Response:
-    """HEAD and POST /api/blobs/DIGEST: whether the store has a file, and upload it."""
+    """HEAD and POST /api/blobs/DIGEST: tell whether the store has a file, or upload it."""
     digest = digest_of(request.path_params["digest"], "digest")
     target = store.blob(digest)
     if request.method != "POST":
@@ -103,7 +106,7 @@ async def blob(store: Store, uploads: Uploads, request: Request) -> Response:
 async def _receive(store: Store, request: Request, digest: str, upload: Upload) -> None:
     """Write the body of a request to the store.
 
-    Raises ApiError if the disk has no room for it, if it ends early, and if it has another digest.
+    Raises ApiError if the disk is full, if the body ends early, and if its digest differs.
     """
     size, free = int(request.headers.get("content-length", "0")), shutil.disk_usage(store.blobs).free
     if size > free:

@@ -1,4 +1,7 @@
-"""Run the server's requests on models: a bounded queue, worker threads, and one ModelManager."""
+"""Run the slow part of requests, their jobs, in thread pools with bounded queues.
+
+A tag is the record of a model in the store. An engine is a loaded model.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +47,11 @@ class Vectors(NamedTuple):
 
 
 class Worker:
-    """Run jobs (the blocking work of requests) in threads.
+    """Runs jobs in threads.
 
-    Call `run`, `stream` and `stop` from the event loop; the methods under "jobs" run in worker threads. What
-    only reads the store does not come here: it must never wait behind a generation. Each kind of job has a
-    lane, which is a thread pool with a queue: one kind never waits behind another.
+    Call `run`, `stream` and `stop` from the event loop; the methods under "jobs" run in worker threads. Each
+    kind of job has a thread pool with a queue, so that no kind waits behind another. Requests that only read
+    the store do not come here, because they must never wait behind a text generation.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class Worker:
         self.schemas = ThreadPoolExecutor(max(MAX_SCHEMAS, parallel // 2), thread_name_prefix="course-schema")
         self.embeddings = ThreadPoolExecutor(MAX_EMBEDDINGS, thread_name_prefix="course-embed")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
-        self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")  # of whole vocabularies
-        self._channels: dict[Channel, ThreadPoolExecutor] = {}  # of the requests that are running or waiting
-        self._work: set[Future[Any]] = set()  # their jobs, and those that have not noticed yet that they end
+        # For answers with whole vocabularies.
+        self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")
+        self._channels: dict[Channel, ThreadPoolExecutor] = {}  # for each running or waiting request
+        self._work: set[Future[Any]] = set()  # their jobs, and jobs that are about to stop
 
     def __repr__(self) -> str:
         return f"Worker({self.store}, {self.outstanding} of {self.limit} requests, {self.manager})"
@@ -84,42 +88,47 @@ class Worker:
 
     # -- in the event loop --
 
-    def lane(self, request: CompletionRequest) -> ThreadPoolExecutor:
-        """The lane for a text: one with a JSON schema takes llama.cpp longer, and others must not wait."""
+    def pool_for(self, request: CompletionRequest) -> ThreadPoolExecutor:
+        """Return the pool for a text.
+
+        JSON schemas have their own pool, because they take llama.cpp longer.
+        """
         return self.texts if request.options.json_schema is None else self.schemas
 
     async def text(self, tag: Tag, request: CompletionRequest, keep_alive: float | None) -> Completion:
         """Complete a prompt with a model of the store."""
-        return await self.run(partial(self.complete, tag, request, keep_alive), self.lane(request))
+        return await self.run(partial(self.complete, tag, request, keep_alive), self.pool_for(request))
 
     def pieces(
         self, tag: Tag, request: CompletionRequest, keep_alive: float | None
     ) -> AsyncIterator[Piece | Completion]:
         """Yield the pieces of a text, and finally its completion."""
-        return self.stream(partial(self.complete, tag, request, keep_alive, stream=True), self.lane(request))
+        return self.stream(
+            partial(self.complete, tag, request, keep_alive, stream=True), self.pool_for(request)
+        )
 
-    async def run(self, job: Callable[[Channel], T], lane: ThreadPoolExecutor) -> T:
+    async def run(self, job: Callable[[Channel], T], pool: ThreadPoolExecutor) -> T:
         """Run a job in a thread and return its result. Cancelling this call ends the job."""
-        return [value async for value in self.stream(job, lane)][-1]
+        return [value async for value in self.stream(job, pool)][-1]
 
-    async def stream(self, job: Callable[[Channel], Any], lane: ThreadPoolExecutor) -> AsyncIterator[Any]:
+    async def stream(self, job: Callable[[Channel], Any], pool: ThreadPoolExecutor) -> AsyncIterator[Any]:
         """Run a job in a thread; yield each value that it puts into its channel, and finally its result.
 
-        Raises ApiError (503) if the queue of the lane is full or the server is closing.
+        Raises ApiError (503) if the queue of the pool is full, or the server is shutting down.
         """
         if self.closing.is_set():
             raise closing_error()
-        if (outstanding := [*self._channels.values()].count(lane)) >= self.limit:
+        if (outstanding := [*self._channels.values()].count(pool)) >= self.limit:
             what = f"server busy: {outstanding} requests like this one are running or waiting"
             fix, headers = "try again in a second", {"Retry-After": "1"}
             raise ApiError("server", what, fix, status=503, headers=headers)
         channel = Channel()
-        future = lane.submit(job, channel)
+        future = pool.submit(job, channel)
         self._work.add(future)
         future.add_done_callback(self._work.discard)
         work = asyncio.wrap_future(future)
         work.add_done_callback(lambda _: channel.values.put_nowait(None))
-        self._channels[channel] = lane
+        self._channels[channel] = pool
         try:
             while (item := await channel.values.get()) is not None:
                 yield item[0]
@@ -129,20 +138,23 @@ class Worker:
         finally:
             del self._channels[channel]
             channel.stop.set()
-            work.cancel()  # takes it from the queue, if it has not begun
+            work.cancel()  # removes it from the queue if it has not started
 
     def stop(self) -> None:
-        """End every job, and tell every client that waits that the server is shutting down."""
+        """Stop every job, and tell every waiting client that the server is shutting down."""
         self.closing.set()
         for channel in self._channels:
             channel.stop.set()
             channel.values.put_nowait(None)
 
     def close(self, seconds: float | None = None) -> bool:
-        """Wait for the jobs to end, and unload every model. Returns False if a job runs after `seconds`."""
+        """Wait for the jobs to end, then unload all models.
+
+        Returns False if a job still runs after `seconds`.
+        """
         self.closing.set()
-        for lane in (self.texts, self.schemas, self.embeddings, self.pulls, self.shows):
-            lane.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.texts, self.schemas, self.embeddings, self.pulls, self.shows):
+            pool.shutdown(wait=False, cancel_futures=True)
         ended = not wait(set(self._work), seconds).not_done
         if ended:
             self.manager.unload_all()
@@ -182,8 +194,8 @@ class Worker:
     ) -> Vectors:
         """Return a vector per text.
 
-        field: The request field with the texts, for error messages. truncate: Cut texts that are too long;
-        otherwise they are an ApiError. dimensions: Keep only the first ones.
+        field: The request field with the texts, for error messages. truncate: Cut texts that are too long
+        instead of raising ApiError. dimensions: Keep only the first ones.
         """
         engine: Any  # an Encoder, or ServedLlamaCpp
         with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
@@ -199,7 +211,10 @@ class Worker:
             return Vectors(rows, sum(map(len, ids)), load_seconds)
 
     def _vectors(self, engine: Any, ids: list[list[int]], unit_length: bool, channel: Channel) -> Any:
-        """Embed a batch. An engine in this process computes one at a time, so that none takes long."""
+        """Embed a batch.
+
+        A model in this process (torch) embeds one batch at a time, so that none takes long.
+        """
         with nullcontext() if isinstance(engine, ServedLlamaCpp) else self._embedding:
             channel.check()
             return engine.embed_ids(ids, unit_length=unit_length)
@@ -217,7 +232,7 @@ class Worker:
                 engine = stack.enter_context(self.manager.use_resolved(spec, keep_alive))
             except (CourseError, OSError) as error:
                 if not self.store.holds(tag):
-                    raise not_found(tag.name) from error  # deleted after this request had come
+                    raise not_found(tag.name) from error  # deleted after this request arrived
                 raise
             yield engine, time.perf_counter() - started
 
@@ -227,12 +242,15 @@ class Worker:
             pass
 
     def delete(self, name: str) -> None:
-        """Delete a model name from the store. The last name unloads the model; answers that run go on."""
+        """Delete a model name.
+
+        Deleting a model's last name unloads it; running answers are finished first.
+        """
         if (tag := self.store.delete(name)) is not None:
             self.placements.unload(tag)
 
     def loaded(self) -> list[tuple[Tag, LoadedModel, Placement]]:
-        """Return the loaded models, once for each of their names."""
+        """Return the loaded models, one entry for each of their names."""
         loaded = {model.key: model for model in self.manager.loaded_models()}
         placed = {key: (loaded.get(p.spec.key()), p) for key, p in self.placements.all().items()}
         found = [(tag, *placed[tag.key]) for tag in self.store.tags() if tag.key in placed]
@@ -240,7 +258,7 @@ class Worker:
 
 
 def _first(vectors: NDArray[np.floating[Any]], dimensions: int) -> NDArray[np.floating[Any]]:
-    """The first dimensions of each vector, with unit length."""
+    """Return the first dimensions of each vector, scaled to length 1."""
     import numpy as np
 
     cut = vectors[:, :dimensions]
@@ -250,7 +268,8 @@ def _first(vectors: NDArray[np.floating[Any]], dimensions: int) -> NDArray[np.fl
 def _fit(rows: list[list[int]], context: int, end_tokens: int, truncate: bool, field: str) -> None:
     """Cut the token ids of texts that are too long, or raise an ApiError.
 
-    end_tokens: The number of special tokens after a text, which stay. field: The request field of the texts.
+    end_tokens: The number of special tokens at the end of a text, which are kept. field: The request field of
+    the texts.
     """
     for i, row in enumerate(rows):
         count = len(row)

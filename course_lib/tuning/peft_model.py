@@ -37,7 +37,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
             f"{spec.name}: the base must be a language model of the driver huggingface without adapters",
             'train("haneul-4m", examples, folder)',
         )
-    auto = "bfloat16" if _has_native_bfloat16() else "float32"
+    auto = "bfloat16" if has_native_bfloat16() else "float32"
     precision = auto if config.precision == "auto" else config.precision
     if spec.precision not in ("auto", precision):
         raise CourseError(
@@ -60,7 +60,8 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
     return base_engine
 
 
-def _has_native_bfloat16() -> bool:
+def has_native_bfloat16() -> bool:
+    """Tell whether this machine computes with bfloat16 itself: a GPU, or a CPU with AVX512-BF16."""
     return torch.cuda.is_available() or bool(torch.cpu._is_avx512_bf16_supported())
 
 

@@ -190,9 +190,8 @@ NF4: Weights = np.array([  # Dettmers et al. 2023, appendix E
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 ], dtype=np.float32)
 # fmt: on
-_POSITIVE = (
-    np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12
-)  # 2 bits of exponent, 1 of mantissa
+# 2 bits of exponent, 1 of mantissa.
+_POSITIVE = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3], dtype=np.float32) / 12
 FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in bitsandbytes' order of codes, unsorted
 
 

@@ -1,4 +1,4 @@
-"""Pictures: the models that read, draw and enlarge them, and the hygiene of picture files.
+"""Models that describe, draw and enlarge pictures or recognise faces, and safe reading of picture files.
 
 `course_lib.load` returns these models; docs/pictures.md describes them.
 """

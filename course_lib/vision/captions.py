@@ -11,7 +11,7 @@ from course_lib.vision.torch_model import TransformersModel, no_numbers
 
 
 class Captioner(TransformersModel):
-    """A model that writes a text about a picture: the most likely token each time."""
+    """A model that describes a picture, by greedy decoding."""
 
     task = "image-to-text"
     capabilities = frozenset({"caption"})
@@ -28,7 +28,7 @@ class Captioner(TransformersModel):
 
     @property
     def most_tokens(self) -> int:
-        """The longest caption that fits behind the token that begins it, by the decoder's positions."""
+        """The longest caption in tokens, by the decoder's positions, without the token that begins it."""
         return int(self.model.config.get_text_config(decoder=True).max_position_embeddings) - 1
 
     def _caption(self, pictures: list[Any], max_tokens: int | None) -> list[str]:

@@ -1,7 +1,8 @@
-"""Face embeddings with dlib: find the face, turn it upright by five points, embed it by a ResNet.
+"""Face embeddings with dlib: find the face, align it by five points, and embed it by a ResNet.
 
-King 2017, https://github.com/davisking/dlib-models. The detector (HOG and a linear classifier) is in dlib
-itself; it finds faces seen from the front, 80 pixels wide or more, or 40 where the picture has none of these.
+King 2017, https://github.com/davisking/dlib-models. The detector (HOG features and a linear classifier) is
+part of dlib. It finds frontal faces at least 80 pixels wide or, if the picture has none of these, at least
+40.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from course_lib.models.files.pictures import packaged_folder
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.vision.packaged import PackagedModel, library, only_file
 
-# Of a detection. In a portrait of NASA's, the face scores 0.9 to 1.5, turned by 30 degrees or darkened too,
-# and folds of clothing score up to 0.15; a face of 37 pixels scores 0.4.
-LEAST_SCORE = 0.2
-PARAMETERS = 5_614_592  # of the ResNet, the only network that dlib's class for it loads
+# The lowest score of a detection. In a portrait by NASA, the face scores 0.9 to 1.5, even rotated by 30
+# degrees or darkened, and folds of clothing score up to 0.15. A face of 37 pixels scores 0.4.
+MIN_SCORE = 0.2
+PARAMETERS = 5_614_592  # of the ResNet; dlib's class loads only this network
 
 
 class DlibFaces(PackagedModel):
-    """dlib's face recognition: 128 numbers for the one face in each picture.
+    """dlib's face recognition: a vector of 128 numbers for the one face in each picture.
 
-    dlib itself compares the vectors before they get the length 1, by a distance of 0.6; here the threshold
-    has to be chosen anew.
+    dlib compares the vectors before they are scaled to length 1, with a threshold of 0.6 for their distance.
+    Here they have length 1, so another threshold must be chosen.
     """
 
     task, driver = "face-embedding", "dlib"
@@ -63,14 +64,14 @@ class DlibFaces(PackagedModel):
         return np.array(self.network.compute_face_descriptor(faces))
 
     def _face(self, pixels: Any, place: int) -> Any:
-        """The one face of a picture, upright, 150 x 150 pixels. Raises InputError for none or several.
+        """Return the one face of a picture, aligned, 150 x 150 pixels.
 
-        place: of the picture in the call.
+        place: the picture's position in the call, for the error. Raises InputError for no or several faces.
         """
         import dlib
 
         for twice_as_large in (0, 1):
-            found, _, _ = self.detector.run(pixels, twice_as_large, LEAST_SCORE)
+            found, _, _ = self.detector.run(pixels, twice_as_large, MIN_SCORE)
             if found:
                 break
         if len(found) == 1:
@@ -82,7 +83,7 @@ class DlibFaces(PackagedModel):
 
 
 def _read(make: Any, path: Path) -> Any:
-    """Read a file with a class of dlib. Raises CourseError for a damaged file, or one of another class."""
+    """Read a file with a class of dlib. Raises CourseError if it is damaged, or made for another class."""
     try:
         return make(str(path))
     except (RuntimeError, MemoryError) as error:

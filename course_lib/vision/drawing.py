@@ -1,4 +1,4 @@
-"""Pictures from texts with diffusers, and LDSR, which enlarges pictures by diffusion.
+"""Draw pictures from texts with diffusers, and enlarge pictures by diffusion (LDSR).
 
 Latent diffusion and LDSR: Rombach et al. 2022 (arXiv:2112.10752). DDPM: Ho et al. 2020 (arXiv:2006.11239).
 DDIM: Song et al. 2021 (arXiv:2010.02502). Guidance: Ho and Salimans 2022 (arXiv:2207.12598).
@@ -28,10 +28,10 @@ from course_lib.vision.working_memory import refuse_beyond_free
 
 
 class Kind(NamedTuple):
-    """A pipeline of diffusers: its architecture in a specification, and what it would round or cut silently.
+    """A class of diffusers' pipelines, with limits that diffusers enforces silently, by cutting or rounding.
 
-    tokens: the parts that count a prompt, and the most that each reads, unless it says less. multiple: of it
-    are width and height.
+    architecture: its name in a model specification. tokens: tokenizer -> the most tokens of a prompt that it
+    reads, unless the tokenizer itself states less. multiple: width and height must be multiples of it.
     """
 
     architecture: str
@@ -51,21 +51,25 @@ PIPELINES = {  # task -> class in model_index.json -> kind
     },
     "image-upscale": {"LDMSuperResolutionPipeline": Kind("ldsr", {}, 32)},
 }
-FIXED = {"clean_caption": False, "use_resolution_binning": False}  # these would change a text or a size
+# Options that would change a prompt or a size.
+FIXED = {
+    "clean_caption": False,
+    "use_resolution_binning": False,
+}
 
 
 class Pipeline(TorchModel):
-    """A pipeline of diffusers."""
+    """A loaded pipeline of diffusers."""
 
     driver = "diffusers"
     default_batch_size = 4
 
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
         parts = [part for part in pipeline.components.values() if hasattr(part, "parameters")]
-        main = getattr(pipeline, "unet", None) or pipeline.transformer  # removes the noise
+        main = getattr(pipeline, "unet", None) or pipeline.transformer  # the network that removes noise
         super().__init__(spec, [main, *(part for part in parts if part is not main)], [pipeline])
         self.kind = PIPELINES[spec.task][type(pipeline).__name__]
-        self._lock = threading.Lock()  # schedulers and tokenizers keep the state of one call
+        self._lock = threading.Lock()  # schedulers and tokenizers hold the state of a call
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Self:
@@ -104,7 +108,7 @@ class Pipeline(TorchModel):
         return self.parts[0]
 
     def _check_memory(self, size: tuple[int, int], count: int) -> None:
-        """Raise CourseError on a CPU without room for `count` pictures in one layer that has all pixels.
+        """Raise CourseError if one layer at full size, for `count` pictures, exceeds the CPU's free memory.
 
         It is the last layer of the VAE, or without one the first of the U-Net.
         """
@@ -134,7 +138,7 @@ class Pipeline(TorchModel):
 
 
 class Painter(Pipeline):
-    """A pipeline that draws pictures of texts, or pictures like those of its training without a text."""
+    """A pipeline that draws pictures from texts, or without a text pictures like those of its training."""
 
     task = "image-generation"
     capabilities = frozenset({"draw"})
@@ -158,25 +162,28 @@ class Painter(Pipeline):
         return self._call(prompt=prompts, **options)
 
     def _sides(self, params: Params) -> dict[str, int | None]:
-        """Width and height; None for the pipeline's own. Raises InputError for one that would be rounded."""
+        """Return width and height; None for the pipeline's own.
+
+        Raises InputError for a side that would be rounded.
+        """
         sides, multiple = {"width": params.width, "height": params.height}, self.kind.multiple
         for name, side in sides.items():
             if side is not None and side % multiple:
                 what = f"{name}={side} is not divisible by {multiple}, as {self.kind.architecture} needs"
                 raise InputError(what, f"draw(prompts, {name}={math.ceil(side / multiple) * multiple})")
         if self.kind.architecture == "stable-diffusion" and any(sides.values()):
-            # Its pipeline ignores a side that is given without the other.
+            # This pipeline ignores a side that is given without the other one.
             sides["width"], sides["height"] = self._size(sides)
         return sides
 
     def _size(self, sides: dict[str, int | None]) -> tuple[int, int]:
-        """Width and height in pixels, with the pipeline's own for a side that is not given."""
+        """Return width and height in pixels, with the pipeline's own value for a side that is not given."""
         own = getattr(self.pipeline, "default_sample_size", None) or self.model.config.sample_size
         height, width = np.broadcast_to(own, 2) * getattr(self.pipeline, "vae_scale_factor", 1)
         return sides["width"] or int(width), sides["height"] or int(height)
 
     def _check_guidance(self, guidance: float) -> None:
-        """Raise InputError for a value that the pipeline would take as 1, or would not read at all."""
+        """Raise InputError for a value that the pipeline would treat as 1, or ignore."""
         if self.kind.architecture != "flux":
             if guidance < 1:
                 what = f"guidance={guidance}: {self.kind.architecture} takes all below 1 as 1, which is none"
@@ -188,7 +195,7 @@ class Painter(Pipeline):
         for part, most in self.kind.tokens.items():
             tokenizer = getattr(self.pipeline, part)
             most = min(most, tokenizer.model_max_length)
-            with self._lock:  # a tokenizer keeps the padding of the call that is under way
+            with self._lock:  # a tokenizer holds the padding settings of the running call
                 read = tokenizer(prompts, verbose=False)["input_ids"]
             for i, ids in enumerate(read):
                 if len(ids) > most:
@@ -197,7 +204,7 @@ class Painter(Pipeline):
 
 
 class LatentUpscaler(Pipeline):
-    """LDSR: a diffusion model that draws the enlarged picture. Details that it adds are invented."""
+    """LDSR: a diffusion model that draws the enlarged picture. The details that it adds are invented."""
 
     task = "image-upscale"
     capabilities = frozenset({"upscale"})
@@ -216,7 +223,7 @@ class LatentUpscaler(Pipeline):
                 image=given,
                 num_inference_steps=params.num_inference_steps,
                 generator=generators(params.seed + i, 1),
-                output_type="pt",  # as pictures, it fails with bfloat16
+                output_type="pt",  # output as pictures fails with bfloat16
             )
             size = (picture.width * self.scale, picture.height * self.scale)
             results.append(to_picture(values, size, self.name))
@@ -224,14 +231,17 @@ class LatentUpscaler(Pipeline):
 
 
 def generators(seed: int, count: int) -> list[Any]:
-    """A source of noise for each picture: with seed, seed + 1, and so on."""
+    """Return a random generator for each picture, with the seeds seed, seed + 1, and so on."""
     import torch
 
     return [torch.Generator().manual_seed(seed + i) for i in range(count)]
 
 
 def padded(picture: Any, multiple: int) -> Any:
-    """The picture with its right and lower edge repeated, so that its sides are multiples of `multiple`."""
+    """Return the picture extended at the right and bottom so that its sides are multiples of `multiple`.
+
+    The last column and row of pixels are repeated.
+    """
     from PIL import Image
 
     right, below = (-side % multiple for side in picture.size)

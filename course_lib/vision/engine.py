@@ -96,7 +96,7 @@ class PictureModel(Engine):
 
         prompts: by default the `prompt` of the specification. changes: width, height (pixels),
         num_inference_steps, guidance and seed; by default the `params` of the specification. The noise of
-        the picture i is drawn with seed + i, so that it does not depend on the others.
+        picture i comes from seed + i, so that it does not depend on the other pictures.
         """
         self._require("draw")
         prompts = self.spec.prompt if prompts is None else prompts
@@ -132,16 +132,19 @@ class PictureModel(Engine):
             raise Unsupported(what, f'load a model for it: load(..., task="{TASKS[capability][0]}")')
 
     def _given(self, images: Any) -> Any:
-        """The pictures of a call, or that of the specification. Raises InputError without any."""
+        """Return the pictures of a call, or that of the specification.
+
+        Raises InputError if there are none.
+        """
         images = self.spec.image if images is None else images
         if images is None:
             raise InputError("there is no picture to read", 'open_picture("./picture.png")')
         return as_pictures(images) if _many(images) else as_picture(images)
 
     def _each(self, images: Any, run: Any) -> Any:
-        """The results of `run`, as a list, or one for a single picture.
+        """Return the results of `run` as a list, or the one result for a single picture.
 
-        run: takes a batch of pictures, and the place of its first one in the call.
+        run: takes a batch of pictures, and the position of its first one in the call.
         """
         pictures = self._given(images)
         many = isinstance(pictures, list)
@@ -151,7 +154,10 @@ class PictureModel(Engine):
         return results if many else results[0]
 
     def _computed(self, run: Callable[..., T], *arguments: Any) -> T:
-        """What `run` returns. Raises CourseError for an error of a library, such as a lack of memory."""
+        """Return what `run` returns.
+
+        Turns any error of a library, such as too little memory, into CourseError.
+        """
         with library_errors(f"{self.name} cannot compute this", COMPUTING_FIX):
             return run(*arguments)
 
@@ -175,7 +181,7 @@ def write_folder(folder: Path | str, write: Callable[[Path], Any]) -> Path:
 
 
 def _many(images: Any) -> bool:
-    """Whether `images` is a list, not one picture, path or array."""
+    """Whether `images` is a list, rather than one picture, path or array."""
     return (
         isinstance(images, Iterable)
         and not isinstance(images, str | Path | bytes)

@@ -1,8 +1,8 @@
-"""InsightFace's models (buffalo_l and others) with onnxruntime: find the face, turn it upright, embed it.
+"""InsightFace's models (buffalo_l and others) with onnxruntime: find a face, align it upright, and embed it.
 
-The steps are those of the package insightface: SCRFD finds faces (Guo et al. 2021, arXiv:2105.04714), a
-similarity transform brings their five points into their places, and ArcFace embeds them (Deng et al. 2019,
-arXiv:1801.07698).
+The steps are those of the package insightface: SCRFD finds faces (Guo et al. 2021, arXiv:2105.04714). A
+similarity transform moves five points of the face (eyes, nose, corners of the mouth) to fixed positions.
+ArcFace embeds the result (Deng et al. 2019, arXiv:1801.07698).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from course_lib.vision.packaged import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIDE = 112  # of an upright face, in pixels
-# Where its left eye, right eye, nose and corners of the mouth lie, as in the training of such models.
+SIDE = 112  # side of an aligned face in pixels
+# The positions of its left eye, right eye, nose and corners of the mouth, as in the training of such models.
 POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
-STRIDES = (8, 16, 32)  # pixels between the places where the detector looks
-CONFIDENCE, OVERLAP = 0.5, 0.4  # a face scores at least this; of two boxes that overlap more, one is kept
-DETECTOR_SIDE = 640
+STRIDES = (8, 16, 32)  # distances in pixels between the grid positions of the detector's three outputs
+CONFIDENCE, OVERLAP = 0.5, 0.4  # the lowest score of a face; two boxes that overlap more count as one face
+DETECTOR_SIDE = 640  # side in pixels of the detector's input
 CUDA = "CUDAExecutionProvider"
 
 
 class InsightFace(PictureModel):
-    """A detector of faces, unless the files have none, and an embedder of upright faces."""
+    """An embedder of aligned faces, with a detector of faces if the files contain one."""
 
     task, driver = "face-embedding", "onnxruntime"
     capabilities = frozenset({"embed_faces"})
@@ -68,7 +68,7 @@ class InsightFace(PictureModel):
 
     @property
     def detects(self) -> bool:
-        """Whether the model looks for the face; otherwise a picture must be an upright face."""
+        """Whether the model finds faces; otherwise each picture must already be an aligned face."""
         return self.detector is not None
 
     @property
@@ -92,9 +92,9 @@ class InsightFace(PictureModel):
         return self.embedder is None
 
     def faces(self, picture: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The faces that the detector finds in an RGB picture, the surest first.
+        """Return the faces that the detector finds in an RGB picture, the most certain first.
 
-        Returns their boxes (faces, 4: left, top, right, bottom) and points (faces, 5, 2), in pixels.
+        The results are boxes (faces, 4: left, top, right, bottom) and points (faces, 5, 2), in pixels.
         """
         ratio = DETECTOR_SIDE / max(picture.size)
         small = picture.resize([max(1, round(side * ratio)) for side in picture.size])
@@ -111,9 +111,10 @@ class InsightFace(PictureModel):
         return np.concatenate([_run(self.embedder, value)[0].reshape(1, -1) for value in values])
 
     def _upright(self, picture: Any, place: int) -> Any:
-        """The only face of a picture, 112 x 112. Raises CourseError for a picture with none or several.
+        """Return the only face of a picture, aligned, 112 x 112.
 
-        place: of the picture in the call.
+        place: the picture's position in the call, for the error. Raises CourseError for a picture with no or
+        several faces.
         """
         if self.detector is None:
             return picture.resize((SIDE, SIDE))
@@ -128,17 +129,17 @@ class InsightFace(PictureModel):
 
 
 def external_data(files: list[Path]) -> list[Path]:
-    """The files beside ONNX models that hold weights for them: those that a model names."""
+    """Return the files next to ONNX models in which the models say that their weights are."""
     beside = {p for file in files for p in file.parent.iterdir() if p.is_file() and p.suffix != ".onnx"}
     contents = [file.read_bytes() for file in files] if beside else []
     return sorted(p for p in beside if any(p.name.encode() in content for content in contents))
 
 
 def decode(outputs: list[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
-    """Boxes (faces, 4), points (faces, 5, 2) and scores of SCRFD's outputs, in pixels of its input.
+    """Return boxes (faces, 4), points (faces, 5, 2) and scores from SCRFD's outputs, in pixels of its input.
 
-    outputs: for each stride the scores, then for each the distances to the four sides of the box, then those
-    to the five points, both in strides. Each place of the grid has two candidates.
+    outputs: for each stride the scores, then for each stride the distances to the four sides of the box, then
+    for each stride those to the five points, in units of the stride. Each grid position has two candidates.
     """
     boxes, points, scores = [], [], []
     for i, stride in enumerate(STRIDES):
@@ -155,7 +156,10 @@ def decode(outputs: list[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
 
 
 def without_overlaps(boxes: Any, scores: Any) -> list[int]:
-    """The indices of the boxes that remain if of two that overlap the surer one is kept, the surest first."""
+    """Return the indices of the boxes to keep, the most certain first.
+
+    Of two boxes that overlap, the more certain one is kept (non-maximum suppression).
+    """
     kept: list[int] = []
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     for i in np.argsort(-scores):
@@ -167,28 +171,28 @@ def without_overlaps(boxes: Any, scores: Any) -> list[int]:
 
 
 def upright(picture: Any, points: Any) -> Any:
-    """The face with these five points (5, 2), turned, moved and enlarged so that they lie at POINTS."""
+    """Return the aligned face: rotated, moved and scaled so that its points (5, 2) lie at POINTS."""
     from PIL import Image
 
-    # Pillow counts from the corner of a pixel, and the points from its middle.
+    # Pillow's coordinates refer to the corner of a pixel, the points to its centre.
     (a, b), (x, y) = similarity(np.array(POINTS) + 0.5, np.asarray(points, float) + 0.5)
-    matrix = (a, -b, x, b, a, y)  # from a place in the result to one in the picture
+    matrix = (a, -b, x, b, a, y)  # maps a position in the result to one in the picture
     return picture.transform((SIDE, SIDE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 def similarity(before: Any, after: Any) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The turn, scale and shift that bring points (n, 2) closest to others, by least squares (Umeyama 1991).
+    """Return the rotation, scale and shift that bring points (n, 2) closest to others, by least squares.
 
-    Returns (a, b), (x, y): a point (u, v) goes to (a u - b v + x, b u + a v + y).
+    They are (a, b), (x, y): a point (u, v) moves to (a u - b v + x, b u + a v + y) (Umeyama 1991).
     """
-    z, w = before @ (1, 1j), after @ (1, 1j)  # as complex numbers, turn and scale are one factor
+    z, w = before @ (1, 1j), after @ (1, 1j)  # as complex numbers, rotation and scale are one factor
     factor = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean()).real
     shift = w.mean() - factor * z.mean()
     return (factor.real, factor.imag), (shift.real, shift.imag)
 
 
 def _run(session: Any, values: Any) -> list[Any]:
-    """The outputs of an ONNX model for one picture (height, width, 3)."""
+    """Return the outputs of an ONNX model for one picture (height, width, 3)."""
     batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None].astype(np.float32))
     outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: batch})
     return outputs
@@ -207,7 +211,10 @@ def _is_embedder(session: Any) -> bool:
 
 
 def _only(spec: ModelSpec, sessions: list[Any], fits: Any, kind: str, *, needed: bool) -> Any:
-    """The only model of a kind, or None. Raises CourseError for several, and if it is needed for none."""
+    """Return the only model of a kind, or None.
+
+    Raises CourseError if there are several, or if there is none but one is needed.
+    """
     found = [session for session in sessions if fits(session)]
     if len(found) > 1 or (needed and not found):
         what = f"{spec.name} has {len(found)} ONNX models of the kind {kind}; one is used"

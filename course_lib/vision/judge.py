@@ -1,7 +1,7 @@
-"""The judge: a classifier that says what a picture shows, in the words of a prompt of haneul-painter.
+"""The judge: a classifier that describes a picture of haneul-painter in the words of its prompts.
 
-It was trained apart from the painter. Where both agree, the picture shows what the prompt asks for, unless
-the judge errs; the painter's model card says how often it does.
+It was trained separately from the painter. If it describes a picture by the painter's prompt, the picture
+shows what was asked for, unless the judge errs; the painter's model card states how often it does.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from course_lib.vision.pictures import as_pictures
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PAINTER = "haneul-painter"  # beside whose weights the judge lies
+PAINTER = "haneul-painter"  # the judge is in this model's folder
 BATCH = 32
 
 
 class Judge:
-    """The classifier of the pictures that haneul-painter draws.
+    """The classifier.
 
-    folder: of another judge. groups: the words of a prompt's parts; each picture has one of each group.
+    folder: of another judge. groups: the words for each part of a prompt; a picture has one of each group.
     Raises CourseError if a file is missing or altered.
     """
 
@@ -41,21 +41,21 @@ class Judge:
         self.groups = [list(itertools.islice(labels, count)) for count in model.config.groups]
 
     def seen(self, pictures: Any) -> list[str]:
-        """The prompt that describes each picture best: always one, even if a picture shows nothing of it."""
+        """Return the prompt that describes each picture best; even a random picture gets one."""
         parts = self._run(pictures)[0].split([len(group) for group in self.groups], dim=1)
         best = zip(*(part.argmax(1).tolist() for part in parts), strict=True)
         return [" ".join(group[i] for group, i in zip(self.groups, row, strict=True)) for row in best]
 
     def features(self, pictures: Any) -> NDArray[Any]:
-        """What the classifier's last layer reads of each picture: (pictures, 64), for `frechet_distance`."""
+        """Return the input of the classifier's last layer: (pictures, 64), for `frechet_distance`."""
         return self._run(pictures)[1].numpy()
 
     def prompts(self) -> list[str]:
-        """Every prompt that haneul-painter knows."""
+        """Return every prompt that haneul-painter knows."""
         return [" ".join(parts) for parts in itertools.product(*self.groups)]
 
     def _run(self, pictures: Any) -> tuple[Any, Any]:
-        """Logits (pictures, labels) and features (pictures, 64)."""
+        """Return logits (pictures, labels) and features (pictures, 64)."""
         import torch
 
         logits, features = [], []

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TILE, OVERLAP = 96, 10  # pixels of a tile, and of its surroundings on each side; as in Real-ESRGAN's program
+TILE, OVERLAP = 96, 10  # side of a tile and width of its margins in pixels, as in Real-ESRGAN's program
 
 
 class NcnnUpscaler(PackagedModel):
-    """A model of two files: NAME.param, its layers, and NAME.bin, its weights.
+    """A model in two files: NAME.param with its layers and NAME.bin with its weights.
 
-    A picture is computed in tiles: memory is about 1 GiB for weights and a tile, and the bytes of the picture
-    and of the enlarged one.
+    A picture is computed in tiles. The memory is about 1 GiB for the weights and a tile, plus the original
+    and the enlarged picture.
     """
 
     task, driver = "image-upscale", "ncnn"
@@ -55,7 +55,7 @@ class NcnnUpscaler(PackagedModel):
         return self.net is None
 
     def _measured_scale(self, name: str) -> int:
-        """The factor by which the model enlarges. Raises CourseError if it does not enlarge pictures."""
+        """Return the model's scale factor. Raises CourseError if it does not enlarge pictures."""
         import numpy as np
 
         if len(self.net.input_names()) == len(self.net.output_names()) == 1:
@@ -76,7 +76,7 @@ class NcnnUpscaler(PackagedModel):
         pixels = np.asarray(picture)
         height, width = pixels.shape[:2]
         around = ((OVERLAP, OVERLAP), (OVERLAP, OVERLAP), (0, 0))
-        pixels = np.pad(pixels, around, "edge")  # the network would see black beyond the border
+        pixels = np.pad(pixels, around, "edge")  # otherwise the network would see black beyond the border
         result = np.empty((height * self.scale, width * self.scale, 3), np.uint8)
         cut = slice(OVERLAP * self.scale, -OVERLAP * self.scale)
         for top in range(0, height, TILE):
@@ -96,7 +96,7 @@ class NcnnUpscaler(PackagedModel):
 
         extractor = self.net.create_extractor()
         extractor.set_light_mode(True)  # frees what later layers do not need
-        array = np.ascontiguousarray(values)  # ncnn.Mat does not keep it; the clone has memory of its own
+        array = np.ascontiguousarray(values)  # ncnn.Mat does not keep it alive; its clone has its own memory
         extractor.input(self.net.input_names()[0], ncnn.Mat(array).clone())
         failed, output = extractor.extract(self.net.output_names()[0])
         if failed:

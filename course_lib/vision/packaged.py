@@ -1,4 +1,4 @@
-"""What the drivers of ncnn, dlib and onnxruntime share: libraries that may be missing, and files."""
+"""Shared parts of the drivers for ncnn, dlib and onnxruntime: optional libraries and model files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from course_lib.vision.engine import PictureModel
 
 
 class PackagedModel(PictureModel):
-    """A model of ncnn or dlib, on the CPU: these libraries do not tell its sizes, so the driver does."""
+    """A model run by ncnn or dlib on the CPU. The driver states its sizes, because these libraries do not."""
 
     def __init__(self, spec: ModelSpec, parameters: int, weight_bytes: int) -> None:
         super().__init__(spec)
@@ -42,7 +42,10 @@ def only_file(folder: Path, pattern: str) -> Path:
 
 
 def library(spec: ModelSpec, package: str) -> Any:
-    """Import the library that has the driver's name. Raises CourseError if its package is not installed."""
+    """Import the driver's library, whose name is that of the driver.
+
+    Raises CourseError if its package is not installed.
+    """
     try:
         return import_module(spec.driver)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Turn a pickle of weights into a .safetensors file without running code from it."""
+"""Convert a pickle of weights to a .safetensors file without running code from it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ NAMES = {
     "pytorch_model.bin": "model.safetensors",
     "diffusion_pytorch_model.bin": "diffusion_pytorch_model.safetensors",
 }
-NESTED = ("params_ema", "params", "state_dict", "model")  # where training scripts put tensors, best first
+# Keys under which training scripts store tensors, best first.
+NESTED = (
+    "params_ema",
+    "params",
+    "state_dict",
+    "model",
+)
 FIX = "get the author's .safetensors file"
 
 
 def to_safetensors(path: Path | str) -> Path:
-    """Write the tensors of a .pth, .pt, .ckpt or .bin file beside it as .safetensors; return the new file.
+    """Write the tensors of a .pth, .pt, .ckpt or .bin file to a .safetensors file; return its path.
 
-    torch reads the file with `weights_only=True`, which makes tensors and plain values, and no other objects.
-    Raises CourseError if the file needs other objects, has no tensors, some that a .safetensors file cannot
-    hold, or some at a place that is not read, and if it cannot be read.
+    torch reads the file with `weights_only=True`, which creates tensors and plain values but no other
+    objects. Raises CourseError if the file cannot be read, needs other objects, has no tensors, or has
+    tensors in a part that is not read or that a .safetensors file cannot hold.
     """
     import torch
     from safetensors.torch import save_file

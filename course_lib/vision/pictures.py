@@ -1,4 +1,4 @@
-"""Open pictures as RGB, the right way up, and refuse files that are none, cut off, or too large."""
+"""Open pictures as upright RGB; reject files that are no pictures, truncated, or too large."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def open_picture(path: Path | str) -> Image:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit is our own
             with PIL.Image.open(path, formats=FORMATS) as picture:
                 _check_size(picture.size, path.name)
+                # An MPO file is a photo with its preview.
                 if getattr(picture, "is_animated", False) and picture.format != "MPO":
                     what = f"{path.name} holds several pictures, and one is read"
                     raise CourseError(
@@ -134,7 +135,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _eight_bits(picture: Image) -> Image:
-    """A grey picture of 16 or 32 bits with 8: what lies in 0 to 65,535 is divided by 257.
+    """Return a grey picture of 16 or 32 bits with 8 bits: values from 0 to 65,535 are divided by 257.
 
     With 32 bits, values up to 255 stay as they are, and fractions up to 1 are multiplied by 255.
     """

@@ -1,6 +1,6 @@
-"""Compare the weights of a pipeline's parts with their configurations, without reading a weight.
+"""Compare the weights of a pipeline's parts with their configurations, without reading the weights.
 
-diffusers fills weights that are missing in a file with random numbers, and only warns.
+This is needed because diffusers fills missing weights with random numbers and only warns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import PIPELINE_FILE, read_json, read_safetensors_header
 from course_lib.models.files.pictures import part_weights, pipeline_parts
 from course_lib.models.files.weights import (
-    check_depth,
+    check_layer_count,
     check_weights,
     raise_on_difference,
     refuse_integers,
@@ -21,14 +21,14 @@ from course_lib.models.files.weights import (
 )
 
 LIBRARIES = ("diffusers", "transformers")
-LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # diffusers 0.42 cannot load it with transformers 5
+LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # a part that diffusers 0.42 cannot load with transformers 5
 
 
 def check_pipeline(folder: Path) -> dict[str, None]:
-    """Check that each model of a pipeline has all of its tensors in their shapes, and no unknown one.
+    """Check that each model of a pipeline has all its tensors, in the right shapes, and no unknown ones.
 
-    Returns the options by which diffusers leaves out a part that it cannot load. Raises CourseError for a
-    difference, and for parts with code of their own.
+    Returns options that make diffusers leave out a part that it cannot load. Raises CourseError for a
+    difference, and for parts with their own code.
     """
     index = read_json(folder, PIPELINE_FILE)
     left_out: dict[str, None] = {}
@@ -53,9 +53,9 @@ def check_pipeline(folder: Path) -> dict[str, None]:
 
 
 def _class(library: str, name: str) -> Any:
-    """The class of a part. None for code of its own.
+    """Return the class of a part, or None if it is defined outside of diffusers and transformers.
 
-    A library such as stable_diffusion is a module of diffusers.pipelines, with a safety checker.
+    A library such as stable_diffusion is a module of diffusers.pipelines with a safety checker.
     """
     if library in LIBRARIES:
         return getattr(importlib.import_module(library), name)
@@ -67,19 +67,19 @@ def _class(library: str, name: str) -> Any:
 
 
 def _check_part(folder: Path, kind: Any) -> None:
-    """Check the tensors of one model of diffusers, given as its class."""
+    """Check the tensors of a model of diffusers. kind: its class."""
     import torch
 
     weights = part_weights(folder)
     if not weights:
         raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
-    check_depth(folder)
+    check_layer_count(folder)
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     headers = [read_safetensors_header(path) for path in weights]
     actual = {name: tensor.shape for header in headers for name, tensor in header.items()}
-    model._fix_state_dict_keys_on_load(actual)  # files of older versions name some tensors otherwise
+    model._fix_state_dict_keys_on_load(actual)  # older files have other names for some tensors
     where = f"{folder.parent.name}/{folder.name}"
     raise_on_difference(where, sorted(expected.keys() - actual), sorted(actual.keys() - expected.keys()))
     for name, shape in actual.items():

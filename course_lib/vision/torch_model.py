@@ -1,4 +1,4 @@
-"""Picture models in torch: `TorchModel`, the base class of all, and `TransformersModel`, of transformers'."""
+"""Picture models in torch: the base class `TorchModel`, and `TransformersModel` for those of transformers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TorchModel(PictureModel):
 
     @property
     def model(self) -> Any:
-        """The torch module; of a pipeline the one that removes the noise."""
+        """The torch module; for a pipeline, the network that removes noise."""
         self._check_open()
         return self.modules[0]
 
@@ -67,7 +67,7 @@ class TorchModel(PictureModel):
 
 
 def _other(spec: ModelSpec) -> str:
-    """The call that loads a single file of weights."""
+    """Return the call that loads a single file of weights."""
     return 'load(..., driver="spandrel")' if spec.task == "image-upscale" else 'load("./FOLDER", ...)'
 
 
@@ -127,7 +127,7 @@ def load_part(auto_class: str, folder: Path) -> Any:
 
 
 def stored_dtype(spec: ModelSpec, device: str, path: Path) -> Any:
-    """As `weight_dtype`; for libraries that know no "auto", the type in which the weights are stored."""
+    """Return `weight_dtype`; for libraries that do not know "auto", the type of the stored weights."""
     import torch
 
     if (dtype := weight_dtype(spec, device)) != "auto":
@@ -143,7 +143,10 @@ def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:
 
 
 def no_numbers(name: str, fix: str = 'load(..., precision="float32")') -> CourseError:
-    """The error for results of the model `name` that are NaN or infinite, as after an overflow in 16 bits."""
+    """Return the error for results of a model that are NaN or infinite, as after an overflow in 16 bits.
+
+    name: the model's. fix: of the error.
+    """
     what = (
         f"{name} computed values that are no finite numbers: its weights are damaged, or overflow in 16 bits"
     )

@@ -33,7 +33,7 @@ SPANDREL = {  # spandrel's name -> architectures of a specification
     "Compact": ("real-esrgan",),
     "SwinIR": ("swinir",),
 }
-_importing = threading.Lock()  # two threads would remove each other's stand-ins
+_importing = threading.Lock()  # two threads would remove each other's replacement modules
 
 
 class Swin2SR(TransformersModel):
@@ -95,9 +95,9 @@ class Spandrel(TorchModel):
 
 
 def import_spandrel() -> Any:
-    """Import spandrel without torchvision, which two networks need that are not used here.
+    """Import spandrel without torchvision, which only two unused networks need.
 
-    PyPI's torchvision for Linux cannot be imported beside a torch without CUDA, and then breaks transformers.
+    With a torch without CUDA, PyPI's torchvision for Linux cannot be imported, and then breaks transformers.
     Raises CourseError if spandrel is not installed.
     """
     names = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
@@ -110,7 +110,7 @@ def import_spandrel() -> Any:
         try:
             import spandrel
         except ImportError as error:
-            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # pyproject.toml tells why
+            fix = pip_install("--no-deps", "spandrel==0.4.2", "einops==0.8.2")  # without torchvision
             raise CourseError(f"the driver spandrel is not installed: {error}", fix) from error
         finally:
             for name, module in stand_ins.items():
@@ -138,7 +138,7 @@ def as_tensor(pictures: list[Any], module: Any) -> Any:
 
 
 def batched(pictures: list[Any], run: Any, model: TorchModel) -> list[Any]:
-    """The pictures, enlarged by the model's `scale`. Those of one size are computed together.
+    """Return the pictures enlarged by the model's `scale`. Pictures of one size are computed together.
 
     run: from pictures to values from 0 to 1, (pictures, 3, height, width).
     """
@@ -156,9 +156,9 @@ def batched(pictures: list[Any], run: Any, model: TorchModel) -> list[Any]:
 
 
 def to_picture(values: Any, size: tuple[int, int], name: str) -> Any:
-    """Values from 0 to 1, (3, height, width), as a picture of `size`; what is padded beyond it is cut.
+    """Return values from 0 to 1, (3, height, width), as a picture of `size`; padding is cut off.
 
-    name: of the model. Raises CourseError for values that are no numbers, which would come out black.
+    name: the model's, for the error. Raises CourseError for NaN, which would become black.
     """
     import torch
     from PIL import Image

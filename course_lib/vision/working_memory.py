@@ -1,4 +1,4 @@
-"""Refuse a picture that is too large for the memory, before the system ends the process without a word."""
+"""Reject a picture that is too large for the memory, before the system kills the process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from course_lib.vision.torch_model import TorchModel
 
-LARGE = 250_000  # pixels; fewer are not checked
-SIDE = 64  # of the picture by which the layers are measured
+LARGE = 250_000  # pixels; smaller pictures are not checked
+SIDE = 64  # side of the test picture with which the layers are measured
 
 
 def check_memory(
     model: TorchModel, run: Callable[[list[Any]], Any], size: tuple[int, int], count: int
 ) -> None:
-    """Raise CourseError if one layer's input and output for `count` pictures are larger than the free memory.
+    """Raise CourseError if one layer's input and output for `count` pictures exceed the free memory.
 
-    The least that a network needs is measured with a small picture; it grows with the number of pixels. A GPU
-    without enough memory raises an error by itself. run: the network, from a list of pictures.
+    This is a lower bound of what a network needs. It is measured with a small picture, and grows with the
+    number of pixels. Only the CPU is checked, since a GPU without enough memory raises an error by itself.
+    run: applies the network to a list of pictures.
     """
     from PIL import Image
 
@@ -43,7 +44,7 @@ def check_memory(
 def refuse_beyond_free(name: str, pixel_bytes: float, size: tuple[int, int], count: int) -> None:
     """Raise CourseError if `count` pictures of `size` need more memory than is free.
 
-    name: of the model. pixel_bytes: of each pixel, in the layer that needs the most.
+    name: the model's, for the error. pixel_bytes: bytes per pixel in the layer that needs the most.
     """
     import psutil
 
@@ -57,7 +58,7 @@ def refuse_beyond_free(name: str, pixel_bytes: float, size: tuple[int, int], cou
 
 
 def _bytes(value: Any) -> int:
-    """The size of a tensor, or of those in a tuple."""
+    """Return the bytes of a tensor, or of those in a tuple."""
     if isinstance(value, tuple | list):
         return sum(map(_bytes, value))
     return int(getattr(value, "nbytes", 0))

@@ -1,7 +1,7 @@
-"""`python -m finetuning [NAME ...]` trains the course's adapters and writes them into models/.
+"""`python -m finetuning [NAME ...]` trains the course's LoRA adapters and writes them into models/.
 
-An interrupted training is resumed. `python -m finetuning card` rewrites the rerankers' cards from what
-`python benchmarks/rerank.py quality --keep` measured.
+An interrupted training is resumed. `python -m finetuning card` only rewrites the rerankers' model cards, from
+what `python benchmarks/rerank.py quality --keep` measured.
 """
 
 from __future__ import annotations

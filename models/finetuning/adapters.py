@@ -1,4 +1,8 @@
-"""Train and measure the two LoRA adapters of chapter 05, haneul-knowledge and haneul-style."""
+"""Train and evaluate the two LoRA adapters of chapter 05, haneul-knowledge and haneul-style.
+
+haneul-knowledge learns the handbook of Haneul Bank, the course's fictional bank; haneul-style learns to
+answer in JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import data
 from course_lib.atomic import atomic_folder
@@ -38,9 +42,10 @@ CARD = (Path(__file__).parent / "adapter_card.md").read_text("utf-8")
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter is trained on, how, and how it is measured.
+    """How an adapter is trained and evaluated.
 
-    measure: a function from a model to {row of the model card: a score of 1 or 0 for each question}.
+    measure: a function from a model to {row of the model card: a score of 1 or 0 for each question}. card:
+    texts for the model card.
     """
 
     name: str
@@ -52,7 +57,7 @@ class Adapter:
 
 
 def answers(model: Engine, questions: Sequence[Question], n: int) -> list[str]:
-    """Return what the model answers with greedy decoding, given `n` passages per question."""
+    """Return the model's answers with greedy decoding, given `n` passages per question."""
     passages = data.load_passages()
     prompts = [open_prompt(q, given_passages(q, passages, n)) for q in questions]
     return [str(reply) for reply in model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)]
@@ -93,7 +98,7 @@ def measure_style(model: Engine) -> dict[str, list[float]]:
 
 
 def _in_other_wordings() -> list[Example]:
-    """Validation examples: the facts of the validation split in wordings that training does not have."""
+    """Return validation examples: facts in wordings that the training does not have."""
     questions = closed_book_questions(data.load_questions("validation"))
     return [Example(open_prompt(q), q.answer) for q in questions]
 
@@ -133,9 +138,9 @@ ADAPTERS = (
 
 
 def build_adapter(adapter: Adapter) -> Path:
-    """Train an adapter or resume its training, measure it, and write it into models/ with its card.
+    """Train an adapter (or resume), evaluate it, and write it into models/ with its model card.
 
-    Until all of it is there, an older one stays.
+    An older folder of this name stays until the new one is complete.
     """
     result = train(
         BASE,
@@ -151,14 +156,14 @@ def build_adapter(adapter: Adapter) -> Path:
             row: {which: _interval(rows[row]) for which, rows in measured.items()}
             for row in measured["alone"]
         },
-        # On the handbooks of other banks: it rises where an adapter made its base forget.
+        # On the handbooks of other banks. It rises if an adapter made its base model forget something.
         "perplexity": {which: model.perplexity(other_handbooks()) for which, model in models.items()},
     }
     with atomic_folder(data.MODELS / adapter.name, replace=True) as folder:
         shutil.copytree(result.folder, folder, dirs_exist_ok=True)
         (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
         (folder / "README.md").write_text(card(adapter, result, evaluation), "utf-8")
-        seal(folder)
+        write_manifest(folder)
     return data.MODELS / adapter.name
 
 

@@ -1,9 +1,9 @@
 """Train the two LoRA adapters of chapter 09: `python -m finetuning.augmentation` writes them into models/.
 
-haneul-writer writes a question and its answer about a passage; it learns from the handbooks of other banks.
-haneul-augmented answers without a passage; it learns from what the writer wrote about Haneul Bank's handbook.
-It is compared with an adapter that has the same settings and as many pairs that people wrote. An interrupted
-training is resumed. `python -m finetuning.augmentation writer` (or pairs, augmented, publish) runs one part.
+haneul-writer writes a question and its answer about a passage. It is trained on the handbooks of other banks.
+haneul-augmented answers without a passage. It is trained on what the writer wrote about Haneul Bank's
+handbook, and compared with an adapter trained on as many pairs that people wrote. An interrupted training is
+resumed. `python -m finetuning.augmentation writer` (or pairs, augmented, publish) runs one part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import data
 from course_lib.atomic import atomic_folder, atomic_write_text
@@ -34,7 +34,7 @@ from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
 BASE = "haneul-4m"
-EACH = 4  # pairs that are written about each passage
+PAIRS_PER_PASSAGE = 4
 PAIRS = RUNS / "haneul-pairs.jsonl"
 WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)
 AUGMENTED = LoRATrainingConfig(steps=250, batch_size=32, learning_rate=2e-3)
@@ -54,7 +54,7 @@ base_model: haneul-4m
 
 
 def writer_examples(split: Literal["train", "validation"] = "train") -> list[Example]:
-    """Return examples: a passage of another bank's handbook, and a question about it with its answer."""
+    """Return examples: a passage of another bank's handbook, and a question with its answer."""
     return [
         Example(writer_prompt(source), written(question, answer))
         for source, question, answer in questions_about_passages(split)
@@ -72,9 +72,9 @@ def train_writer() -> TrainingResult:
 
 
 def write() -> dict[str, int]:
-    """Write pairs about the handbook, without wrong ones and those of the exam. Returns their counts."""
+    """Write pairs about the handbook, drop wrong ones and those of the exam, and return the counts."""
     passages, writer = data.load_passages(), load(BASE, adapters=[train_writer().folder])
-    raw = write_pairs(writer, list(passages.values()), EACH)
+    raw = write_pairs(writer, list(passages.values()), PAIRS_PER_PASSAGE)
     sound, _ = round_trip(load(BASE), raw, passages)
     exam = [q.question for split in ("test", "validation") for q in data.load_questions(split)]
     repeated = near_duplicates([p.question for p in sound], exam)
@@ -86,12 +86,13 @@ def write() -> dict[str, int]:
 
 
 def pairs() -> tuple[dict[str, int], list[Pair]]:
+    """Return the counts and the pairs that `write` wrote."""
     counts, *rows = map(json.loads, PAIRS.read_text("utf-8").splitlines())
     return counts, [Pair(**row) for row in rows]
 
 
 def train_both() -> dict[str, TrainingResult]:
-    """Train one adapter on the pairs that the writer wrote, and one on as many that people wrote."""
+    """Train one adapter on the writer's pairs, and one on as many pairs that people wrote."""
     made = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
     people = random.Random(0).sample(knowledge_examples(), len(made))
     return {
@@ -114,7 +115,10 @@ def measure(adapter: Path | None, quantization: str | None = None) -> list[float
 
 
 def publish() -> None:
-    """Copy both adapters into models/, with what was measured. Until one is there, an older one stays."""
+    """Copy both adapters into models/, with their evaluation and model cards.
+
+    An older folder stays until the new one is complete.
+    """
     counts, kept = pairs()
     trained = train_both()
     rows = {"no adapter": measure(None), **{name: measure(r.folder) for name, r in trained.items()}}
@@ -155,7 +159,7 @@ def publish() -> None:
             (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
             if name == "haneul-augmented":
                 shutil.copy(PAIRS, folder / "pairs.jsonl")
-            seal(folder)
+            write_manifest(folder)
 
 
 PARTS = {"writer": train_writer, "pairs": write, "augmented": train_both, "publish": publish}

@@ -1,7 +1,7 @@
 """Make the training data of the rerankers: questions, passages that answer them, and hard negatives.
 
-Hard negatives are the other passages that hybrid search finds, in the handbook of a generated bank or in a
-public collection.
+Hard negatives are wrong passages that hybrid search ranks high. The passages come from handbooks of fictional
+banks, which the package bankworld (in datasets/) generates, or from public collections.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from langchain_core.embeddings import Embeddings
 from course_lib.retrieval import HybridRetriever, Tokenizer, public_sets
 from course_lib.retrieval.chunk import TokenSpans, split_text
 
-SIBLINGS, MAX_PASSAGES, QUESTIONS = 3, 3, 160  # entities of a kind, passages about each, questions of a bank
+# Entities (such as products) of each kind, passages about each of them, and questions, per bank.
+SIBLINGS, MAX_PASSAGES, QUESTIONS = 3, 3, 160
+# Kind of question -> its share: about one fact, about two facts of an entity, or comparing two entities.
 KINDS = {"single": 0.84, "pair": 0.08, "compare": 0.08}
-WRITTEN = 0.9  # share of passages that are prose written by hand; the others are composed of sentences
-TOKENS = Tokenizer("bigrams", stop_words=True, stem=True)  # those of the course's hybrid search
+WRITTEN = 0.9  # share of passages from hand-written templates; the others are composed of single sentences
+TOKENIZER = Tokenizer("bigrams", stop_words=True, stem=True)  # as in the course's hybrid search
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A question, passages that answer it or a part of it, and hard negatives, the most misleading first."""
+    """A question, passages that answer it or a part of it, and hard negatives, the hardest first."""
 
     question: str
     answering: tuple[str, ...]
@@ -37,7 +39,7 @@ class Pairs:
 
 @dataclass
 class Handbook:
-    """The passages of one generated bank by id, and which of them state which facts."""
+    """The handbook of one generated bank. passages: by id. facts: by id."""
 
     bank: Bank
     passages: dict[str, Passage]
@@ -65,9 +67,9 @@ class Handbook:
             self.where.setdefault(stated, set()).add(id_)
 
     def stating(self, fact: str, about: str) -> set[str]:
-        """Return the ids of the passages that each answer a question about the fact alone.
+        """Return the ids of the passages that answer a question about the fact without further passages.
 
-        about: what is asked, such as "value" or "old".
+        about: what is asked of the fact, such as "value" or "old" (the former value).
         """
         return set.intersection(*(self.where.get((fact, aspect), set()) for aspect in wording.ASPECTS[about]))
 
@@ -75,7 +77,7 @@ class Handbook:
         return self.bank.entity(*fact.entity.split(".")).name
 
     def questions(self, rng: random.Random) -> Iterator[tuple[str, set[str]]]:
-        """Questions in training wordings, and the passages that answer them."""
+        """Yield questions in training wordings, with the ids of the passages that answer them."""
         stated = sorted({fact for fact, aspect in self.where if aspect == "value"})
         for _ in range(QUESTIONS):
             which = rng.choices(list(KINDS), list(KINDS.values()))[0]
@@ -119,12 +121,12 @@ def mine(
     embeddings: Embeddings,
     indexed: Mapping[str, str] | None = None,
 ) -> Iterator[Pairs]:
-    """Pairs from questions and the ids of the texts that answer them.
+    """Yield pairs for questions, which are given with the ids of the texts that answer them.
 
-    The negatives are the other results of hybrid search, best first. indexed: what is searched in place of
+    The negatives are the other results of hybrid search, best first. indexed: what is searched instead of
     `texts`, such as their beginnings.
     """
-    retriever = HybridRetriever.from_documents(indexed or texts, embeddings, lexical=TOKENS, k=25)
+    retriever = HybridRetriever.from_documents(indexed or texts, embeddings, lexical=TOKENIZER, k=25)
     for (question, gold), candidates in zip(
         questions, retriever.retrieve([question for question, _ in questions]), strict=True
     ):
@@ -133,7 +135,10 @@ def mine(
 
 
 def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_tokens: int) -> Iterator[Pairs]:
-    """Pairs from `count` generated banks, always the same, without passages above `max_tokens`."""
+    """Yield pairs from `count` generated banks, without passages longer than `max_tokens`.
+
+    The same banks are generated at every call.
+    """
     for seed in range(count):
         book = Handbook.generate(seed)
         texts = {id_: f"{p.title} {p.text}" for id_, p in book.passages.items()}
@@ -146,11 +151,10 @@ def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_to
 def pairs_of_public_set(
     name: str, embeddings: Embeddings, spans: TokenSpans, max_tokens: int
 ) -> Iterator[Pairs]:
-    """Pairs from a public collection.
+    """Yield pairs from a public collection.
 
-    Of long texts only the beginning is searched, but training reads them whole.
-
-    Raises FileNotFoundError if the collection is not on this machine.
+    Only the beginnings of long texts are searched, but training reads the whole texts. Raises
+    FileNotFoundError if the collection is not on this machine.
     """
     collection = public_sets.load(name)
     questions = [(collection.queries[query], set(grades)) for query, grades in collection.qrels.items()]

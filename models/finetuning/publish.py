@@ -1,4 +1,4 @@
-"""Publish a finished training run of a reranker as models/NAME: adapter, base, evaluation, model card."""
+"""Publish a trained reranker as models/NAME: the adapter, the name of its base model, and a model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import data
 from course_lib.atomic import atomic_folder
@@ -88,7 +88,7 @@ def write_card(folder: Path, name: str, config: RerankerConfig) -> None:
         rows="\n".join(_row(of, row) for of, row in evaluation.items() if of not in config.mixture),
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)
 
 
 def _row(name: str, row: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""Models and losses of the course's two rerankers, a cross-encoder and a ColBERT: LoRA adapters of MiniLM.
+"""The course's two rerankers, as LoRA adapters of all-MiniLM-L6-v2: a cross-encoder and a ColBERT.
 
-They learn which passage answers a question. The cross-encoder chooses among the question's own passages: one
-that answers it and a few misleading ones. For late interaction (ColBERT), the passages of all other questions
-of the step count as wrong ones, too, at no extra cost.
+Both learn which passage answers a question. The cross-encoder chooses among the question's own passages: one
+that answers it and a few hard negatives. The late-interaction model (ColBERT) also chooses among the passages
+of the step's other questions, which costs nothing extra.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetuning.run import MODEL_OPTIONS, RerankerConfig, RerankerRun
 
-TEMPERATURE = 30.0  # scales a mean cosine, at most 1, to a logit
+SCALE = 30.0  # factor from a mean cosine, which is at most 1, to a logit
 
 
 class CrossEncoder(RerankerRun):
@@ -64,7 +64,7 @@ class LateInteraction(RerankerRun):
             for vectors in question_vectors
         ]
         answers = torch.arange(len(questions), device=self.device) * (len(passages) // len(questions))
-        return TEMPERATURE * torch.stack([torch.stack(row) for row in rows]), answers
+        return SCALE * torch.stack([torch.stack(row) for row in rows]), answers
 
     def vectors(self, texts: list[str]) -> list[torch.Tensor]:
         """For each text a vector of length 1 per token, without special tokens: (tokens, dimensions)."""

@@ -1,6 +1,6 @@
-"""A training run of a reranker (a LoRA adapter of MiniLM): its settings, batches, steps and checkpoints.
+"""A training run of a reranker (a LoRA adapter of all-MiniLM-L6-v2): settings, batches, steps, checkpoints.
 
-Base class of the two runs in `rerankers`.
+`rerankers` has the two subclasses.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from finetuning.pairs import Pairs, pairs_of_banks, pairs_of_public_set
 
 BASE = catalog.MINILM
 RUNS = data.ROOT / "runs"
-MAX_TOKENS = 256  # of a text; MiniLM was trained on as many
+MAX_TOKENS = 256  # of a text, as in the training of MiniLM
 TARGET_MODULES = ["query", "key", "value", "dense"]
-# 16 bits, eager attention and no dropout: on a CPU with AVX512-BF16 that trains four times as fast.
+# With 16 bits, eager attention and no dropout, training is four times as fast on a CPU with AVX512-BF16.
 MODEL_OPTIONS = {
     "dtype": torch.bfloat16,
     "attn_implementation": "eager",
@@ -48,10 +48,10 @@ MODEL_OPTIONS = {
 class RerankerConfig:
     """Settings of a run.
 
-    mixture: source of questions -> their number in a step. misleading: the number of wrong passages of each
-    question, drawn from the `hardest` ones. banks: the number of generated handbooks of the source "banks";
-    the other sources are public collections. rank: the rank of the LoRA adapter. learning_rate: the peak,
-    after `warmup_steps`; it falls to 0 at the last step.
+    mixture: source -> number of its questions in a step. The source "banks" are generated handbooks, `banks`
+    of them; other sources are public collections. misleading: the number of wrong passages per question,
+    drawn from the `hardest` ones. rank: of the LoRA adapter. learning_rate: the peak, reached after
+    `warmup_steps`; it falls to 0 at the last step.
     """
 
     steps: int
@@ -65,7 +65,7 @@ class RerankerConfig:
 
 
 def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") -> list[Pairs]:
-    """The pairs of a source, mined once and then read from a file.
+    """Return the pairs of a source; they are mined once, and then read from a file.
 
     Raises FileNotFoundError if a public collection is not on this machine.
     """
@@ -88,7 +88,7 @@ def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") ->
 def draw_step(
     dataset: Mapping[str, Sequence[Pairs]], config: RerankerConfig, step: int
 ) -> tuple[list[str], list[str]]:
-    """The questions of a step, and 1 + `misleading` passages for each; the first of them answers it."""
+    """Return a step's questions, and 1 + `misleading` passages for each; the first one is the answer."""
     rng = random.Random(f"step/{step}")
     questions, passages = [], []
     for source, count in config.mixture.items():
@@ -105,9 +105,9 @@ def draw_step(
 
 
 class RerankerRun(ABC):
-    """A peft model, its optimiser, and the completed steps. The data of a step depend only on its number.
+    """A training run. The data of a step depend only on its number, so that a run can be resumed exactly.
 
-    Subclasses set `name` and `standard` settings, build the model, and score passages.
+    Subclasses set `name` and the `standard` settings, build the model, and score passages.
     """
 
     name: ClassVar[str]
@@ -141,14 +141,17 @@ class RerankerRun(ABC):
     @staticmethod
     @abstractmethod
     def build(base_folder: Path) -> tuple[Any, dict[str, Any]]:
-        """The model from the files of its base, and the settings of LoraConfig that depend on its kind."""
+        """Return the model, from the base model's files, and further settings for LoraConfig."""
 
     @abstractmethod
     def scores(self, questions: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores (questions, candidates), and for each question the index of its answer."""
+        """Return scores (questions, candidates), and the index of each question's answer."""
 
     def length_batches(self, *texts: list[str]) -> Any:
-        """Batches of 16 texts, or pairs, of similar length: their indices, special-token masks and tokens."""
+        """Yield batches of 16 texts, or pairs of texts, of similar length.
+
+        Each is (indices, mask of special tokens, tokenized texts).
+        """
         order = sorted(range(len(texts[-1])), key=lambda i: len(texts[-1][i]))
         for start in range(0, len(order), 16):
             indices = order[start : start + 16]
@@ -163,20 +166,20 @@ class RerankerRun(ABC):
             yield indices, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
 
     def train_step(self, dataset: Mapping[str, Sequence[Pairs]]) -> float:
-        """One step; returns its loss, the cross-entropy of choosing the passage that answers."""
+        """Do one step; return the cross-entropy of choosing the right passage."""
         loss = torch.nn.functional.cross_entropy(*self.scores(*draw_step(dataset, self.config, self.step)))
         loss.backward()
         self.optimiser.step()
         return float(loss.detach())
 
     def in_float32(self) -> Any:
-        """The model in 32 bits, with the optimiser's master weights."""
+        """Return the model in 32 bits, with the optimiser's exact weights."""
         self.model = self.model.float()
         self.optimiser.copy_to_model()
         return self.model
 
     def train(self, dataset: Mapping[str, Sequence[Pairs]], save_seconds: float = 60.0) -> None:
-        """Continue to the last step. Writes a checkpoint every minute and at the end."""
+        """Train until the last step. Writes a checkpoint every `save_seconds` and at the end."""
         begun, saved, before, losses = time.monotonic(), time.monotonic(), self.seconds, []
         about = {
             "pairs": sum(map(len, dataset.values())),

@@ -1,8 +1,10 @@
-"""haneul-topics: two linear classifiers of topics over the embeddings of all-MiniLM-L6-v2, and a Korean one.
+"""Train haneul-topics: linear classifiers that tell which topic a question or a sentence is about.
 
-A topic is an attribute of a kind of product, such as the annual fee of credit cards. The questions and
-sentences come from generated banks; Haneul is not among them. The Korean classifier reads pieces of words.
-`python -m finetuning.topics` trains all three and writes models/haneul-topics; `... korean` the Korean one.
+A topic is an attribute of a kind of product, such as the annual fee of credit cards. Two classifiers read
+English sentence embeddings (all-MiniLM-L6-v2): "asked" reads questions, "stated" reads the sentences of a
+handbook. A third one reads character n-grams of Korean questions. The texts come from fictional banks that
+the package bankworld (in datasets/) generates; Haneul Bank is not among them. `python -m finetuning.topics`
+trains all three and writes models/haneul-topics; `python -m finetuning.topics korean` trains the Korean one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from bankworld import korean, korean_text, schema
 from bankworld.bank import Bank, Entity
 from bankworld.contexts import templates
 from bankworld.passages import fillers, slot_text
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 from safetensors.torch import save_file
 
 from course_lib.atomic import atomic_folder
@@ -35,11 +37,11 @@ from course_lib.rag.topics import FOLDER, PRODUCT, SCALE, WEIGHTS_FILE
 from course_lib.retrieval.sentences import statements
 
 CARD = (Path(__file__).parent / "topics_card.md").read_text("utf-8")
-BANKS, COPIES = 40, 2  # banks whose values the texts have; how often a sentence is filled
-GENERAL = 6  # questions of each topic in words that fit all topics
+BANKS, COPIES = 40, 2  # the number of banks; how often each sentence template is filled in
+GENERAL = 6  # questions of each topic in wordings that fit every topic
 EPOCHS, BATCH, LEARNING_RATE = 3, 256, 0.01
-# Korean: wordings that fit all topics; the training of the classifier.
-ABOUT = (
+# Korean wordings that fit every topic; {} stands for the topic's label.
+KOREAN_WORDINGS = (
     "{}",
     "{}?",
     "{} 알려 주세요",
@@ -48,21 +50,23 @@ ABOUT = (
     "{} 얼마인가요",
     "{}이 무엇인가요",
 )
-KOREAN_EPOCHS, KOREAN_RATE = 8, 0.02
+KOREAN_EPOCHS, KOREAN_LEARNING_RATE = 8, 0.02
 Row = tuple[str, str]  # a text and its topic, "" for none
 
 
 def topics() -> list[str]:
+    """Return the names of all topics, such as "credit_card.annual_fee"."""
     return [f"{kind}.{attribute}" for kind, attributes in schema.specs().items() for attribute in attributes]
 
 
 def draw(kind: str, rng: random.Random) -> tuple[Bank, Entity]:
+    """Return a random bank, and one of its products of a kind."""
     bank = Bank(rng.randrange(BANKS))
     return bank, bank.entity(kind, str(rng.randrange(3)))
 
 
 def asked(rng: random.Random) -> Iterator[Row]:
-    """Questions in training wordings."""
+    """Yield (question, topic) in training wordings."""
     for topic in topics():
         kind, attribute = topic.split(".")
         text = schema.texts()[kind].attributes[attribute]
@@ -73,9 +77,9 @@ def asked(rng: random.Random) -> Iterator[Row]:
 
 
 def stated(rng: random.Random) -> Iterator[Row]:
-    """Sentences that state a topic, alone or in written passages, and sentences that state none.
+    """Yield (sentence, topic); the topic is "" for sentences that state none.
 
-    A sentence with several topics is there once for each.
+    A sentence that states several topics is yielded once for each.
     """
     for topic in topics():
         kind, attribute = topic.split(".")
@@ -92,6 +96,7 @@ def stated(rng: random.Random) -> Iterator[Row]:
 
 
 def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
+    """Yield a sentence template filled in for a random product, once for each topic that it states."""
     bank, entity = draw(kind, rng)
     states: list[str] = []
 
@@ -110,6 +115,7 @@ def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
 
 
 def embedded(rows: list[Row]) -> torch.Tensor:
+    """Return the scaled embeddings of the texts: (texts, dimensions)."""
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     vectors = np.array(embedder.embed_documents([text for text, _ in rows]), dtype=np.float32)
     return torch.tensor(SCALE * vectors)
@@ -118,7 +124,7 @@ def embedded(rows: list[Row]) -> torch.Tensor:
 def fit(
     vectors: torch.Tensor, rows: list[Row], classes: list[str], epochs: int, rate: float
 ) -> torch.nn.Linear:
-    """A softmax over the classes of the rows' vectors, trained with AdamW."""
+    """Return a softmax classifier of vectors, trained with AdamW."""
     number = {topic: i for i, topic in enumerate(classes)}
     labels = torch.tensor([number[topic] for _, topic in rows])
     layer = torch.nn.Linear(vectors.shape[1], len(classes))
@@ -140,18 +146,18 @@ def fit(
 
 
 def asked_in_korean() -> list[Row]:
-    """Korean questions in training wordings, without names of products."""
+    """Return (question, topic) in Korean training wordings, without product names."""
     rows = []
     for topic in topics():
         kind, attribute = topic.split(".")
         label = korean_text.texts()[kind][attribute].label
-        texts = [*korean_text.asks()[kind][attribute], *(words.format(label) for words in ABOUT)]
+        texts = [*korean_text.asks()[kind][attribute], *(words.format(label) for words in KOREAN_WORDINGS)]
         rows += [(text, topic) for text in texts]
     return rows
 
 
 def forms(topic: str) -> dict[str, float]:
-    """How often an answer about a topic has which shape, in the generated banks."""
+    """Return answer shape (see `exam.statements.shape`) -> share of the topic's answers."""
     kind, attribute = topic.split(".")
     entities = [Bank(bank).entity(kind, str(number)) for bank in range(BANKS) for number in range(3)]
     answers = [korean.render_for(kind, attribute, entity.facts[attribute].value) for entity in entities]
@@ -159,10 +165,10 @@ def forms(topic: str) -> dict[str, float]:
 
 
 def train_korean(folder: Path) -> int:
-    """Write the Korean classifier into a folder, and return how many questions it learned from."""
+    """Write the Korean classifier into a folder; return the number of its training questions."""
     rows = asked_in_korean()
     vectors = torch.tensor(korean_topics.pieces([text for text, _ in rows]).toarray(), dtype=torch.float32)
-    layer = fit(vectors, rows, topics(), KOREAN_EPOCHS, KOREAN_RATE)
+    layer = fit(vectors, rows, topics(), KOREAN_EPOCHS, KOREAN_LEARNING_RATE)
     weights = {key: value.half().contiguous() for key, value in layer.state_dict().items()}
     save_file(weights, folder / korean_topics.WEIGHTS_FILE)
     texts = korean_text.texts()
@@ -177,7 +183,7 @@ def train_korean(folder: Path) -> int:
 
 
 def train_english(folder: Path) -> dict[str, int]:
-    """Write the English classifiers into a folder, and return how many texts each learned from."""
+    """Write the English classifiers into a folder; return the number of training texts of each."""
     rng, counts = random.Random(0), {}
     tensors: dict[str, torch.Tensor] = {}
     for name, rows, classes in (
@@ -194,7 +200,7 @@ def train_english(folder: Path) -> dict[str, int]:
 
 
 def main(parts: list[str]) -> None:
-    """Train the parts, and write them beside the other ones. Until all is there, the older folder stays."""
+    """Train the parts and write them beside the others. The older folder stays until all are written."""
     with atomic_folder(FOLDER, replace=True) as folder:
         if FOLDER.exists():
             shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
@@ -213,10 +219,10 @@ def main(parts: list[str]) -> None:
 
 
 def write_card(folder: Path) -> None:
-    """Write the card; the measured figures are in its text (`python -m benchmarks.exam refusals`)."""
+    """Write the model card; its text contains figures that `python -m benchmarks.exam refusals` measured."""
     log = json.loads((folder / "training-log.json").read_text("utf-8"))
     (folder / "README.md").write_text(CARD.format(**log, banks=BANKS, epochs=EPOCHS), "utf-8")
-    seal(folder)
+    write_manifest(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""haneul-captioner: a ViT that looks and a GPT-2 that writes, both small, trained from scratch.
+"""Train haneul-captioner: a small ViT encoder and a small GPT-2 decoder, from scratch.
 
-`python -m picture_training.captioner --resume` trains it, or goes on, and writes models/haneul-captioner.
+`python -m picture_training.captioner --resume` trains it, or continues an interrupted training, and writes
+models/haneul-captioner. The package bankworld (in datasets/) draws the pictures and their captions.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-captioner"
 FOLDER = data.MODELS / NAME
-PIXELS, PATCH, WIDTH = 96, 12, 128
-SIZES = (96, 128, 128, 160)  # of the pictures that are drawn, before they are made PIXELS wide
+PIXELS, PATCH, WIDTH = 96, 12, 128  # sides of an input picture and of a patch; hidden size
+SIZES = (96, 128, 128, 160)  # sides in pixels of the drawn pictures, before they are resized to PIXELS
 BATCH, STEPS = 64, 2400
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
-LONGEST = 32  # tokens of a caption
+MAX_TOKENS = 32  # of a caption
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each word, digit and mark that a caption can contain."""
+    """Return a tokenizer with one token for each word, digit and punctuation mark of the captions."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -62,13 +63,13 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
         bos_token=BOS,
         eos_token=EOS,
         unk_token=UNKNOWN,
-        model_max_length=LONGEST,
+        model_max_length=MAX_TOKENS,
         clean_up_tokenization_spaces=False,
     )
 
 
 def sines(side: int, width: int) -> torch.Tensor:
-    """Positions in a square of patches as sines and cosines, (side * side, width): near ones are alike."""
+    """Return sinusoidal position embeddings for a square of patches, (side * side, width)."""
     rates = 100 ** (-torch.arange(width // 4) / (width // 4))
     angles = torch.arange(side)[:, None] * rates
     one = torch.cat([angles.sin(), angles.cos()], 1)  # (side, width / 2)
@@ -77,6 +78,7 @@ def sines(side: int, width: int) -> torch.Tensor:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionEncoderDecoderModel:
+    """Return an untrained model. patch: side of a patch in pixels."""
     torch.manual_seed(0)
     heads = WIDTH // 32
     encoder = ViTConfig(
@@ -91,7 +93,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionE
     )
     decoder = GPT2Config(
         vocab_size=len(tokenizer),
-        n_positions=LONGEST,
+        n_positions=MAX_TOKENS,
         n_embd=WIDTH,
         n_layer=2,
         n_head=heads,
@@ -115,12 +117,12 @@ def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionE
 
 
 def pixels_of(images: list[Image.Image]) -> torch.Tensor:
-    """RGB pictures as the model reads them: (n, 3, PIXELS, PIXELS), from -1 to 1."""
+    """Return RGB pictures as the model reads them: (pictures, 3, PIXELS, PIXELS), from -1 to 1."""
     return from_minus_one([image.resize((PIXELS, PIXELS), Image.Resampling.BILINEAR) for image in images])
 
 
 def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
-    """Cross-entropy of the captions of this step's pictures, all of them new, drawn in several sizes."""
+    """Return the cross-entropy of the captions of a step's pictures, which are new and of several sizes."""
     pictures = [draw_picture("train", step * BATCH + i, SIZES[i % len(SIZES)]) for i in range(BATCH)]
     ids = tokenizer([p.caption for p in pictures], padding=True, return_tensors="pt").input_ids
     labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
@@ -129,14 +131,14 @@ def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast
 
 
 def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model in 16 bits, its tokenizer, and the processor that makes pictures PIXELS wide."""
+    """Write the model in bfloat16, its tokenizer, and the processor that resizes pictures to PIXELS."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)
 
 
 def write(run: Run, model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write models/haneul-captioner with its card. Until all of it is there, an older one stays."""
+    """Write models/haneul-captioner with its model card. An older version stays until all is written."""
     with atomic_folder(FOLDER, replace=True) as partial:
         save(model, tokenizer, partial)
         rows = evaluate(partial)

@@ -1,6 +1,8 @@
-"""Measures a captioner: which facts of unseen pictures its captions state, and what changes it bears.
+"""Evaluate a captioner: which facts its captions state rightly, and how it copes with changed pictures.
 
-Beside the facts stand token F1 and corpus BLEU by sacrebleu (Papineni et al. 2002, P02-1040).
+Also measured: token F1, and corpus BLEU by sacrebleu (Papineni et al. 2002, P02-1040). The test pictures,
+which bankworld draws, were not seen in training; those of the split "combinations" show combinations of facts
+that training leaves out.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from course_lib.measure.pictures import facts_right
 from course_lib.models import load
 from course_lib.rag.evaluate import token_f1
 
-PIXELS, PAPER = 128, (220, 220, 220)
+PIXELS, PAPER = 128, (220, 220, 220)  # side of a picture, and the colour of its background
+# Facts that are reported together: fact -> name in the report.
 GROUPS = {"opens": "opening hours", "closes": "opening hours", "highest": "month", "lowest": "month"}
-Share = list[
-    float
-]  # a share, its interval, and the number of captions or facts; of "words" BLEU and token F1
+# A share, the ends of its interval, and the number of captions or facts; under "words": BLEU and token F1.
+Share = list[float]
 
 
 def jpeg(image: Image.Image) -> Image.Image:
@@ -56,9 +58,10 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, Share]]:
-    """Split -> fact, or "caption" for all of them -> share that is right; "changed" -> change -> captions.
+    """Return the results as a nested dict.
 
-    "words" -> split or change -> BLEU and token F1 of its captions.
+    Split -> fact -> share that is right; the fact "caption" stands for the whole caption. "changed" -> change
+    of the picture -> share of right captions. "words" -> split or change -> BLEU and token F1.
     """
     model: Any = load(folder, task="image-to-text")
     rows: dict[str, dict[str, Share]] = {"words": {}}
@@ -83,7 +86,7 @@ def evaluate(folder: Path, count: int = 400) -> dict[str, dict[str, Share]]:
 
 
 def words_alike(captions: list[str], truths: list[str]) -> list[float]:
-    """Corpus BLEU, from 0 to 100, and the mean token F1."""
+    """Return corpus BLEU, from 0 to 100, and the mean token F1."""
     from sacrebleu import corpus_bleu
 
     f1 = [token_f1(caption, truth) for caption, truth in zip(captions, truths, strict=True)]
@@ -91,18 +94,18 @@ def words_alike(captions: list[str], truths: list[str]) -> list[float]:
 
 
 def share_of(right: list[bool]) -> Share:
-    """The share of true values, its 95% Wilson interval, and their number."""
+    """Return the share of true values, its 95% Wilson interval, and their number."""
     low, high = proportion_interval(sum(right), len(right))
     return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
 
 
 def read_share(share: Share) -> str:
-    """A share for the card: 97.5% (95.5% to 98.6%) of 400."""
+    """Return a share as text for the model card, such as 97.5% (95.5% to 98.6%) of 400."""
     return "{:.1%} ({:.1%} to {:.1%}) of {:.0f}".format(*share)
 
 
 def tables(rows: dict[str, dict[str, Share]]) -> dict[str, str | float]:
-    """The tables of the model card."""
+    """Return the tables of the model card, by the names of their places in it."""
     unseen, combinations = rows["test"], rows["combinations"]
     facts = [f"| {name} | {read_share(unseen[name])} | {read_share(combinations[name])} |" for name in unseen]
     (bleu, f1), (other_bleu, other_f1) = rows["words"]["test"], rows["words"]["combinations"]

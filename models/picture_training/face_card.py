@@ -1,4 +1,7 @@
-"""Measures haneul-faces on identities that it never saw, and writes its model card."""
+"""Evaluate haneul-faces on identities (persons) that it did not see in training, and write its model card.
+
+FAR is the false accept rate, TAR the true accept rate. A view is one drawing of an identity.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from bankworld.pictures.faces import View, face
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import load
 from course_lib.measure import machine
@@ -17,12 +20,12 @@ from course_lib.measure.intervals import Estimate
 from course_lib.measure.verification import Pairs, all_pairs, far_and_tar, tar_at_far, threshold_at
 
 CARD = Path(__file__).with_name("face_card.md")
-IDENTITIES, VIEWS = 120, 8
-FAR = 0.001  # at which the threshold is chosen on validation identities
+IDENTITIES, VIEWS = 120, 8  # identities of each split, drawings of each identity
+FAR = 0.001  # the threshold is chosen for this FAR on the validation identities
 
 
 def pairs_of(model: Any, split: str) -> tuple[Pairs, list[View]]:
-    """All pairs of the pictures of a split's identities, and each picture's view."""
+    """Return all pairs of a split's pictures, and the view of each picture."""
     drawn = [face(split, identity, view) for identity in range(IDENTITIES) for view in range(VIEWS)]
     identities = np.repeat(np.arange(IDENTITIES), VIEWS)
     return all_pairs(model.embed_faces([picture for picture, _ in drawn]), list(identities)), [
@@ -31,9 +34,9 @@ def pairs_of(model: Any, split: str) -> tuple[Pairs, list[View]]:
 
 
 def evaluate(folder: Path, log: Path) -> None:
-    """Write evaluation.json, the training log, the card and the checksums of the model in `folder`.
+    """Write evaluation.json, the training log, the model card and the checksums into `folder`.
 
-    log: of the training.
+    log: the file of the training log.
     """
     shutil.copy(log, folder / "training-log.jsonl")
     model: Any = load(str(folder), task="face-embedding")
@@ -54,9 +57,10 @@ def evaluate(folder: Path, log: Path) -> None:
 
 
 def groups(pairs: Pairs, views: list[View]) -> dict[str, Any]:
-    """Which pairs belong to each group, as masks."""
+    """Return group -> mask of the pairs that belong to it."""
 
     def count(attribute: Any) -> Any:
+        """Return, for each pair, how many of its two pictures have an attribute."""
         has = np.array([attribute(view) for view in views])
         return has[pairs.first].astype(int) + has[pairs.second]
 
@@ -74,7 +78,7 @@ def groups(pairs: Pairs, views: list[View]) -> dict[str, Any]:
 
 
 def write_card(folder: Path) -> None:
-    """Write the model card in `folder` from evaluation.json and the training log, and the checksums."""
+    """Write the model card from evaluation.json and the training log, then the checksums."""
     found = json.loads((folder / "evaluation.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
     rows = [
@@ -95,11 +99,11 @@ def write_card(folder: Path) -> None:
         rows="\n".join(rows),
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)
 
 
 def share(estimate: list[float] | Estimate, digits: int = 1) -> str:
-    """A share with its interval: 97.1% (95.9% to 98.2%)."""
+    """Return a share with its interval as text, such as 97.1% (95.9% to 98.2%)."""
     value, low, high = (
         estimate if isinstance(estimate, list) else (estimate.value, estimate.low, estimate.high)
     )

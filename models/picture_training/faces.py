@@ -1,7 +1,8 @@
-"""haneul-faces: a small ResNet that maps a drawn face to 128 numbers, with ArcFace's loss, from scratch.
+"""Train haneul-faces from scratch: a small ResNet that turns a drawn face into a vector of 128 numbers.
 
-`python -m picture_training.faces --resume` trains it, or goes on, and writes models/haneul-faces.
-Two pictures of one face get vectors with a small angle between them (Deng et al. 2019, arXiv:1801.07698).
+`python -m picture_training.faces --resume` trains it, or continues an interrupted training, and writes
+models/haneul-faces. The loss is ArcFace (Deng et al. 2019, arXiv:1801.07698), by which two pictures of one
+face get vectors with a small angle between them. The package bankworld (in datasets/) draws the faces.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
-IDENTITIES, BATCH, STEPS, RATE = 1000, 64, 5000, 3e-3
-SCALE, MARGIN = 24.0, 0.25  # of ArcFace; the margin in radians is 0 at first
-WIDTH = 128
+IDENTITIES, BATCH, STEPS, LEARNING_RATE = 1000, 64, 5000, 3e-3
+SCALE, MARGIN = 24.0, 0.25  # of ArcFace: factor of the cosines; final margin in radians
+WIDTH = 128  # dimensions of an embedding
 
 
 class ArcFace(torch.nn.Module):
-    """The embedder and, for training alone, one direction for each identity."""
+    """The embedder and, for training only, a direction in its vector space for each identity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,12 +42,15 @@ class ArcFace(torch.nn.Module):
         self.directions = torch.nn.Parameter(torch.randn(IDENTITIES, WIDTH) * 0.05)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embeddings of length 1, (n, 128)."""
+        """Return embeddings of length 1: (pictures, 128)."""
         pooled = self.embedder(pixels).pooler_output.flatten(1).float()
         return torch.nn.functional.normalize(pooled)
 
     def loss(self, embeddings: torch.Tensor, identities: torch.Tensor, margin: float) -> torch.Tensor:
-        """Cross-entropy of the identity, where the angle to the right direction counts as `margin` larger."""
+        """Return the cross-entropy of the identities from the angles between embeddings and directions.
+
+        The angle to the right direction is enlarged by `margin`, which forces the embeddings closer together.
+        """
         cosines = embeddings @ torch.nn.functional.normalize(self.directions).T
         right = cosines.gather(1, identities[:, None]).clamp(-0.999, 0.999)
         harder = torch.cos(torch.acos(right) + margin)
@@ -55,12 +59,15 @@ class ArcFace(torch.nn.Module):
 
 
 def margin_at(step: int, steps: int) -> float:
-    """0 for a third of the training, in which it would hinder learning, then growing to MARGIN in a third."""
+    """Return the margin of a step.
+
+    0 in the first third, where it would hinder learning, then up to MARGIN.
+    """
     return MARGIN * min(1.0, max(0.0, 3 * step / steps - 1))
 
 
 def loss_of(model: ArcFace, step: int, steps: int) -> torch.Tensor:
-    """The loss on this step's pictures, all of them new. steps: of the whole training."""
+    """Return the loss on a step's pictures, which are all new. steps: of the whole training."""
     rng = random.Random(f"arcface/{step}")
     identities = [rng.randrange(IDENTITIES) for _ in range(BATCH)]
     pictures = [face("train", identity, rng.getrandbits(32))[0] for identity in identities]
@@ -70,15 +77,18 @@ def loss_of(model: ArcFace, step: int, steps: int) -> torch.Tensor:
 
 
 def new_run(steps: int, *, resume: bool) -> tuple[Run, ArcFace]:
-    """The run and its model."""
+    """Return a training run and its model."""
     torch.manual_seed(0)
     model = ArcFace()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     return Run(NAME, model, [optimiser], steps, resume=resume), model
 
 
 def publish(model: ArcFace, log: Path) -> None:
-    """Write models/haneul-faces in 16 bits, with its card. Until all of it is there, an older one stays."""
+    """Write models/haneul-faces in float16, with its model card.
+
+    An older version stays until all is written.
+    """
     size = {"height": PIXELS, "width": PIXELS}
     processor = ViTImageProcessorPil(size=size, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     with atomic_folder(FOLDER, replace=True) as partial:

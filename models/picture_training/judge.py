@@ -1,7 +1,8 @@
-"""The judge of haneul-painter: a classifier that says in a prompt's words what a picture of 32x32 shows.
+"""Train the judge: a classifier that describes pictures of haneul-painter in the words of its prompts.
 
-`python -m picture_training.judge` trains it on drawings of all prompts, those included that the painter never
-sees, and writes models/haneul-painter/judge. `course_lib.vision.Judge` runs it.
+`python -m picture_training.judge` trains it on drawings of all prompts, including those that the painter does
+not see in training, and writes models/haneul-painter/judge. `course_lib.vision.Judge` uses it. The package
+bankworld (in datasets/) draws the pictures, of 32 x 32 pixels.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-judge"
 FOLDER = data.MODELS / "haneul-painter" / "judge"
-PIXELS = 64  # pictures are enlarged to this, for the ResNet's first layers divide it by four
-BATCH, STEPS, RATE = 64, 700, 3e-3
+PIXELS = 64  # side to which pictures are enlarged, because the ResNet's first layers divide it by four
+BATCH, STEPS, LEARNING_RATE = 64, 700, 3e-3
 
 
 def phrases(thing: Thing) -> tuple[str, str, str]:
-    """The three parts of a prompt, one from each group of labels: "a blue", "card", "with two stars"."""
+    """Return the three parts of a prompt, which are its labels: "a blue", "card", "with two stars"."""
     article, colour, kind, rest = thing.prompt.split(" ", 3)
     return f"{article} {colour}", kind, rest
 
 
-GROUPS = [  # the labels, of which a picture has one from each group
+GROUPS = [  # the three groups of labels; a picture has one label of each group
     list(dict.fromkeys(phrases(thing)[group] for thing in EVERYTHING)) for group in range(3)
 ]
 
@@ -53,7 +54,7 @@ def new_judge() -> ResNetForImageClassification:
 
 
 def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
-    """Cross-entropy of the three parts, on drawings with a little noise, as the painter's have it."""
+    """Return the cross-entropy of the three labels, on drawings with noise like that of the painter."""
     rng = random.Random(f"judge/{step}")
     things = [rng.choice(EVERYTHING) for _ in range(BATCH)]
     generator = torch.Generator().manual_seed(step)
@@ -72,7 +73,7 @@ def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
 
 
 def publish(model: ResNetForImageClassification) -> None:
-    """Write the judge in 16 bits. Until all of it is there, an older one stays."""
+    """Write the judge in float16. An older version stays until all is written."""
     processor = ViTImageProcessorPil(
         size={"height": PIXELS, "width": PIXELS}, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -83,11 +84,11 @@ def publish(model: ResNetForImageClassification) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = new_judge()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     run = Run(NAME, model, [optimiser], STEPS, resume=options.resume)
     run.train(lambda step: loss_of(model, step))
     publish(model)

@@ -1,8 +1,10 @@
-"""haneul-painter: a text-conditioned diffusion model of 32x32 pixels, trained from scratch.
+"""Train haneul-painter from scratch: a text-conditioned diffusion model for pictures of 32 x 32 pixels.
 
-`python -m picture_training.painter --resume` trains it, or goes on, and writes models/haneul-painter.
-A T5 encoder reads the prompt, a U-Net predicts v (Salimans and Ho 2022, arXiv:2202.00512), and one prompt in
-ten is left out for classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
+`python -m picture_training.painter --resume` trains it, or continues an interrupted training, and writes
+models/haneul-painter. A T5 encoder reads the prompt. A U-Net predicts v, a mixture of noise and picture
+(Salimans and Ho 2022, arXiv:2202.00512). One prompt in ten is replaced by an empty one, for classifier-free
+guidance (Ho and Salimans 2022, arXiv:2207.12598). The package bankworld (in datasets/) draws the training
+pictures. The architecture is that of DeepFloyd IF, which diffusers can run.
 """
 
 from __future__ import annotations
@@ -28,24 +30,28 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
-BATCH, STEPS, RATE = 32, 2600, 2e-3
-TEXT_WIDTH, LONGEST = 64, 77  # IF pads every prompt to 77 tokens
-DROPPED = 0.1  # share of the prompts that are left out
-EMA = 0.998  # the weights that are published are an average over about the last 500 steps
-TIMES = 1000
+BATCH, STEPS, LEARNING_RATE = 32, 2600, 2e-3
+# Hidden size of the text encoder; DeepFloyd IF pads every prompt to 77 tokens.
+TEXT_WIDTH, MAX_TOKENS = (
+    64,
+    77,
+)
+DROPPED = 0.1  # share of the prompts that are replaced by an empty one
+EMA = 0.998  # decay of the moving average of the weights, about the last 500 steps; the average is published
+TIMES = 1000  # noise levels
 
 
 def new_tokenizer() -> T5Tokenizer:
-    """One token for each word of a prompt."""
+    """Return a tokenizer with one token for each word of the prompts."""
     words = sorted({word for thing in EVERYTHING for word in thing.prompt.split()})
     special = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
     return T5Tokenizer(
-        vocab=[*special, *((f"▁{word}", -1.0) for word in words)], extra_ids=0, model_max_length=LONGEST
+        vocab=[*special, *((f"▁{word}", -1.0) for word in words)], extra_ids=0, model_max_length=MAX_TOKENS
     )
 
 
 def new_scheduler() -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ of second order on a cosine schedule of noise."""
+    """Return the sampler: second-order DPM-Solver++ with a cosine schedule of noise."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TIMES,
         beta_schedule="squaredcos_cap_v2",
@@ -73,14 +79,14 @@ class Painter(torch.nn.Module):
         )
         self.unet = UNet2DConditionModel(
             sample_size=SIZE,
-            out_channels=6,  # IF also expects a variance; its three channels are not used
+            out_channels=6,  # DeepFloyd IF also expects a variance; its three channels are not used
             layers_per_block=1,
             block_out_channels=(16, 32, 96),
             down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
             in_channels=3,
             cross_attention_dim=TEXT_WIDTH,
-            attention_head_dim=4,  # of the number of heads, in spite of its name
+            attention_head_dim=4,  # in fact the number of heads, in spite of its name
             norm_num_groups=8,
             time_embedding_dim=128,
             resnet_time_scale_shift="scale_shift",
@@ -91,7 +97,7 @@ class Painter(torch.nn.Module):
     def forward(
         self, noisy: torch.Tensor, times: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """The predicted v, (n, 3, 32, 32)."""
+        """Return the predicted v: (pictures, 3, 32, 32)."""
         text = self.text_encoder(ids, attention_mask=mask).last_hidden_state
         return self.unet(noisy, times, text).sample[:, :3]
 
@@ -107,9 +113,10 @@ class Averaged(torch.nn.Module):
 
 
 def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: int) -> torch.Tensor:
-    """Mean squared error of v on this step's pictures, all of them new.
+    """Return the mean squared error of v on a step's pictures, which are all new.
 
-    Averages the weights of the step before.
+    First updates the moving average with the weights of the step before. alphas: the share of the picture in
+    the variance, for each noise level.
     """
     if step:
         both.average.update_parameters(both.painter)
@@ -117,7 +124,7 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
     things = [rng.choice(SEEN) for _ in range(BATCH)]
     pictures = from_minus_one([draw_thing(thing, rng) for thing in things])
     prompts = ["" if rng.random() < DROPPED else thing.prompt for thing in things]
-    text = tokenizer(prompts, padding="max_length", max_length=LONGEST, return_tensors="pt")
+    text = tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     generator = torch.Generator().manual_seed(step)
     times = ((torch.arange(BATCH) + torch.rand(BATCH, generator=generator)) * TIMES / BATCH).long()
     noise = torch.randn(pictures.shape, generator=generator)
@@ -129,7 +136,7 @@ def loss_of(both: Averaged, tokenizer: T5Tokenizer, alphas: torch.Tensor, step: 
 
 
 def pipeline(painter: Any, tokenizer: T5Tokenizer) -> IFPipeline:
-    """The painter as diffusers runs and saves it."""
+    """Return the pipeline of diffusers that runs and saves the painter."""
     return IFPipeline(
         tokenizer=tokenizer,
         text_encoder=painter.text_encoder,
@@ -143,7 +150,10 @@ def pipeline(painter: Any, tokenizer: T5Tokenizer) -> IFPipeline:
 
 
 def publish(painter: Any, tokenizer: T5Tokenizer, log: Path) -> None:
-    """Write models/haneul-painter in 16 bits, beside its judge. Until all is there, an older one stays."""
+    """Write models/haneul-painter in float16, next to its judge.
+
+    An older version stays until all is written.
+    """
     with atomic_folder(FOLDER, replace=True) as partial:
         shutil.copytree(FOLDER / "judge", partial / "judge")
         pipeline(painter.eval(), tokenizer).to(dtype=torch.float16).save_pretrained(partial)
@@ -151,12 +161,14 @@ def publish(painter: Any, tokenizer: T5Tokenizer, log: Path) -> None:
 
 
 def new_run(steps: int, *, resume: bool) -> tuple[Run, Averaged, T5Tokenizer]:
-    """The run, its painter and its tokenizer."""
+    """Return a training run, the painter with its average, and the tokenizer."""
     tokenizer = new_tokenizer()
     torch.manual_seed(0)
     both = Averaged(Painter(len(tokenizer)))
-    both.painter.unet.set_attn_processor(AttnProcessor())  # on a CPU, heads so small train faster with it
-    optimiser = torch.optim.AdamW(both.painter.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    both.painter.unet.set_attn_processor(AttnProcessor())  # faster on a CPU for such small heads
+    optimiser = torch.optim.AdamW(
+        both.painter.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0
+    )
     return Run(NAME, both, [optimiser], steps, resume=resume), both, tokenizer
 
 

@@ -1,4 +1,7 @@
-"""Measures haneul-painter with its judge, and writes its model card."""
+"""Evaluate haneul-painter with its judge (a classifier of pictures), and write its model card.
+
+The judge agrees with a prompt if it sees all of it in the picture.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from bankworld.pictures.things import EVERYTHING, SEEN, UNSEEN, draw_thing
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib import load
 from course_lib.measure import machine
@@ -22,16 +25,16 @@ from course_lib.vision.judge import Judge
 from picture_training.face_card import share
 
 CARD = Path(__file__).with_name("painter_card.md")
-STEPS, GUIDANCE = 20, 3.0  # where the goal is measured
-SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16), (1, 2, 3, 5, 8)
-FEW_STEPS = 8  # of the comparison of guidances
-SEEDS = 4  # pictures of each prompt that is held out
+STEPS, GUIDANCE = 20, 3.0  # settings of the main measurement
+SWEEP_STEPS, SWEEP_GUIDANCE = (1, 2, 4, 8, 16), (1, 2, 3, 5, 8)  # settings that are compared
+FEW_STEPS = 8  # number of steps in the comparison of guidances
+SEEDS = 4  # pictures of each prompt that training left out
 
 
 def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds: int = 1) -> list[float]:
-    """Share of pictures in which the judge sees all of the prompt, with a 95% interval over prompts.
+    """Return the share of pictures that show the whole prompt, with a 95% interval over prompts.
 
-    asked: the prompt of each picture; each prompt has `seeds` pictures in a row.
+    asked: the prompt of each picture; each prompt has `seeds` consecutive pictures.
     """
     right = [seen == prompt for seen, prompt in zip(judge.seen(pictures), asked, strict=True)]
     found = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
@@ -39,7 +42,7 @@ def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds
 
 
 def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
-    """Share of fresh drawings of which the judge says all right, with a Wilson interval."""
+    """Return the share of new drawings that the judge describes rightly, with a Wilson interval."""
     rng = random.Random("judge/test")
     things = [rng.choice(EVERYTHING) for _ in range(count)]
     drawn = [draw_thing(thing, rng) for thing in things]
@@ -47,9 +50,9 @@ def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
 
 
 def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float, real: Any) -> list[Any]:
-    """The agreement of the first and of the second half of the prompts, and the Fréchet distance of all.
+    """Return the agreement on both halves of the prompts, and the Fréchet distance of all pictures.
 
-    real: the features of a drawing of each prompt.
+    real: the judge's features of one drawing per prompt.
     """
     drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=500)
     half = len(asked) // 2
@@ -58,7 +61,10 @@ def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: floa
 
 
 def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
-    """Steps without guidance, and guidances at few steps, on 72 prompts of the training and 72 left out."""
+    """Measure numbers of steps without guidance, and guidances with FEW_STEPS steps.
+
+    The prompts are 72 of the training and the 72 that training left out.
+    """
     rng = random.Random(0)
     things = rng.sample(SEEN, len(UNSEEN)) + UNSEEN
     asked = [thing.prompt for thing in things]
@@ -72,9 +78,9 @@ def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
 
 
 def evaluate(folder: Path, log: Path) -> None:
-    """Write prompts.json, evaluation.json, the training log, the card and the checksums of `folder`'s model.
+    """Write prompts.json, evaluation.json, the training log, the model card and the checksums into `folder`.
 
-    log: of the training.
+    log: the file of the training log.
     """
     shutil.copy(log, folder / "training-log.jsonl")
     seen, unseen = [thing.prompt for thing in SEEN], [thing.prompt for thing in UNSEEN]
@@ -104,7 +110,7 @@ def evaluate(folder: Path, log: Path) -> None:
 
 
 def write_card(folder: Path) -> None:
-    """Write the model card in `folder` from evaluation.json and the training log, and the checksums."""
+    """Write the model card from evaluation.json and the training log, then the checksums."""
     found = json.loads((folder / "evaluation.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
 
@@ -132,4 +138,4 @@ def write_card(folder: Path) -> None:
         **{name: value for name, value in found.items() if name.startswith("frechet_")},
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)

@@ -1,4 +1,4 @@
-"""From a finished run to a folder in models/: log, evaluation, card and checksums beside the weights."""
+"""Complete a trained model's folder in models/: log, evaluation, model card and checksums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pretraining.publish import seal
+from pretraining.publish import write_manifest
 
 from course_lib.measure import machine
 from course_lib.models.files.headers import read_safetensors_header
@@ -19,17 +19,20 @@ CARDS = Path(__file__).parent
 
 
 def read_options(about: str | None, steps: int, *, pausable: bool = False) -> argparse.Namespace:
-    """The options of a training script: `resume` and `steps`, and `until` if it can be stopped at a step."""
+    """Return the options of a training script: `resume`, `steps` and, if it is pausable, `until`."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--steps", type=int, default=steps, help=f"steps in all (default: {steps})")
     if pausable:
-        parser.add_argument("--until", type=int, help="stop at this step, and go on later with --resume")
+        parser.add_argument("--until", type=int, help="stop at this step; --resume continues later")
     return parser.parse_args()
 
 
 def publish(run: Run, folder: Path, evaluation: dict[str, Any], **figures: Any) -> None:
-    """Complete the folder that holds the saved model. The card is `NAME_card.md` with the run's figures."""
+    """Complete the folder with the saved model.
+
+    The model card is `NAME_card.md`, filled in with the figures.
+    """
     shutil.copy(run.log, folder / "training-log.jsonl")
     (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
     weights = folder / "model.safetensors"
@@ -45,4 +48,4 @@ def publish(run: Run, folder: Path, evaluation: dict[str, Any], **figures: Any) 
         **figures,
     )
     (folder / "README.md").write_text(text, "utf-8")
-    seal(folder)
+    write_manifest(folder)

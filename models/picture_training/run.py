@@ -1,4 +1,4 @@
-"""A training run of a picture model: steps, learning rates, log, and checkpoints from which it goes on."""
+"""A training run of a picture model: steps, learning rates, log, and checkpoints to continue from."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 
 RUNS = data.ROOT / "runs"
-SAVE_SECONDS, LOG_STEPS = 60.0, 50
+SAVE_SECONDS, LOG_STEPS = 60.0, 50  # between two checkpoints, and between two lines of the log
 
 
 def optimisers(
     model: torch.nn.Module, muon_rate: float, adam_rate: float, embeddings: str
 ) -> list[torch.optim.Optimizer]:
-    """Muon for matrices, AdamW for the rest: vectors, convolutions, and names with `embeddings` in them."""
+    """Return Muon for matrices, and AdamW for vectors, convolutions and embeddings.
+
+    embeddings: a part of the names of embeddings.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and embeddings not in name]
     others = [p for name, p in named if p.ndim != 2 or embeddings in name]
@@ -31,9 +34,10 @@ def optimisers(
 
 
 class Run:
-    """A model in training. `loss_at(step)` draws the pictures of a step: a resumed run sees the same ones.
+    """A training run.
 
-    With `resume` it goes on from the checkpoint in `runs/NAME`; without, it begins anew.
+    With `resume` it continues from the checkpoint in `runs/NAME`, otherwise it starts again. The data of a
+    step must depend only on its number, so that a resumed run equals an uninterrupted one.
     """
 
     def __init__(
@@ -70,13 +74,13 @@ class Run:
         return self.folder / "log.jsonl"
 
     def save(self) -> None:
-        """Write the checkpoint by renaming a finished file."""
+        """Write the checkpoint atomically."""
         state = {"model": self.model.state_dict(), "step": self.step, "seconds": self.seconds}
         with atomic_file(self.checkpoint) as partial:
             torch.save(state | {"optimisers": [o.state_dict() for o in self.optimisers]}, partial)
 
     def train(self, loss_at: Callable[[int], torch.Tensor], until: int | None = None) -> None:
-        """Go on to the last step, or to step `until`."""
+        """Train until the last step, or until step `until`. loss_at: returns the loss of a step."""
         losses: list[float] = []
         begun, saved = time.process_time() - self.seconds, time.monotonic()
         self.model.train()

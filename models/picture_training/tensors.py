@@ -1,4 +1,4 @@
-"""Pictures as tensors."""
+"""Convert PIL pictures to tensors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""haneul-upscaler: a small Swin2SR that makes pictures twice as wide and high.
+"""Train haneul-upscaler: a small Swin2SR that doubles the width and height of a picture.
 
-`python -m picture_training.upscaler --resume` trains it, or goes on, and writes models/haneul-upscaler.
+`python -m picture_training.upscaler --resume` trains it, or continues an interrupted training, and writes
+models/haneul-upscaler. The package bankworld (in datasets/) draws the pictures.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from picture_training.tensors import from_zero
 
 NAME = "haneul-upscaler"
 FOLDER = data.MODELS / NAME
-WIDTH, CROP = 48, 32  # channels; side of the small squares that a step enlarges
+WIDTH, CROP = 48, 32  # channels; side in pixels of the small squares that are enlarged in training
 BATCH, STEPS = 16, 1800
 
 
 def new_model() -> Swin2SRForImageSuperResolution:
-    """A model whose output is, before its first step, what bicubic interpolation gives."""
+    """Return an untrained model, whose output is at first that of bicubic interpolation."""
     torch.manual_seed(0)
     config = Swin2SRConfig(
         image_size=CROP,
@@ -55,10 +56,11 @@ def new_model() -> Swin2SRForImageSuperResolution:
 
 @torch.no_grad()
 def begin_with_bicubic(model: Swin2SRForImageSuperResolution) -> None:
-    """Let the first and the last convolution interpolate, and what lies between add nothing yet.
+    """Set the first and the last convolution to bicubic interpolation; the layers between add 0 at first.
 
-    A pixel of twice the size is a weighted mean of 4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). The four
-    weights of a row, as a polynomial, are a square one times a linear one: a convolution of 3 with one of 2.
+    Bicubic interpolation makes a pixel from 4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). Its four
+    weights in a direction are split into two convolutions, of 3 and of 2 weights, by factoring them as a
+    polynomial.
     """
     first, last = model.swin2sr.first_convolution, model.upsample.conv
     for tensor in (last.weight, last.bias, first.bias, *model.swin2sr.conv_after_body.parameters()):
@@ -75,12 +77,15 @@ def begin_with_bicubic(model: Swin2SRForImageSuperResolution) -> None:
 
 
 def make_small(image: Image.Image) -> Image.Image:
-    """The picture at half its width and height, as all training pictures were made small."""
+    """Return the picture at half its width and height, as in training."""
     return image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
 
 
 def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Small squares of this step's pictures, all of them new and of several sizes, and the large ones."""
+    """Return small squares of a step's pictures, and the large originals.
+
+    The pictures are new, and of several sizes.
+    """
     rng = random.Random(f"{NAME}/{step}")
     small, large = [], []
     for i in range(BATCH):
@@ -93,7 +98,7 @@ def pairs_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
-    """Mean absolute error, of a pixel's colour from 0 to 1."""
+    """Return the mean absolute error of the colours, which go from 0 to 1."""
     small, large = pairs_of(step)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         drawn = model(pixel_values=small).reconstruction
@@ -101,7 +106,11 @@ def loss_of(model: Swin2SRForImageSuperResolution, step: int) -> torch.Tensor:
 
 
 def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
-    """Measure -> bicubic's mean, the model's, their mean difference and its interval, on test pictures."""
+    """Compare bicubic interpolation with the model on test pictures.
+
+    Returns measure -> means of both, of their difference, the ends of its interval, and the smallest
+    difference.
+    """
     model: Any = load(folder, task="image-upscale")
     large = [draw_picture("test", index, 128).image for index in range(count)]
     small = [make_small(picture) for picture in large]
@@ -120,7 +129,10 @@ def evaluate(folder: Path, count: int = 200) -> dict[str, list[float]]:
 
 
 def write(run: Run, model: Swin2SRForImageSuperResolution) -> None:
-    """Write models/haneul-upscaler in 16 bits, with its card. Until all is there, an older one stays."""
+    """Write models/haneul-upscaler in float16, with its model card.
+
+    An older version stays until all is written.
+    """
     with atomic_folder(FOLDER, replace=True) as partial:
         copy.deepcopy(model).half().save_pretrained(partial)
         Swin2SRImageProcessorPil().save_pretrained(partial)

@@ -1,6 +1,6 @@
-"""`python -m pretraining [NAME ...]`: train the course's language models, then publish them into models/.
+"""`python -m pretraining [NAME ...]` trains the course's language models and publishes them into models/.
 
-By default all sizes. A model that is trained already is not trained again.
+By default it trains all sizes. A model whose training is finished is not trained again.
 """
 
 from __future__ import annotations

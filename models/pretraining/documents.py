@@ -1,7 +1,8 @@
-"""Generate the training documents of the language models: prose, question answering, labelling and chat.
+"""Generate training documents for the language models: prose, question answering, labelling and chat.
 
-They are about fictional banks other than Haneul Bank, on which the chapters test the models. A document is a
-list of turns (what the user says, what the assistant answers); `rows` turns documents into tokens.
+The documents are about fictional banks, which the package bankworld (in datasets/) generates. Haneul Bank, on
+which the chapters test the models, is not among them. A document is a list of turns, each of a user's text
+and the assistant's answer; `rows` turns documents into tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Turn = tuple[str, str]  # what the user says, what the assistant answers
 
 
 def two_facts(context: Context, rng: random.Random) -> questions.Question | None:
-    """Return a question that needs two facts, or None if the context does not state two that fit."""
+    """Return a question about two facts; None if the passages have no two that fit together."""
     values = [context.fact(f) for f in sorted(context.stated) if "value" in context.stated[f]]
     if len(values) < 2:
         return None
@@ -41,6 +42,7 @@ def two_facts(context: Context, rng: random.Random) -> questions.Question | None
 
 
 def untrue(context: Context, rng: random.Random) -> Turn | None:
+    """Return a question for the wrong one of several statements; None if there are too few facts."""
     for id_ in rng.sample(sorted(context.entities), len(context.entities)):
         facts = [
             context.fact(f)
@@ -55,7 +57,7 @@ def untrue(context: Context, rng: random.Random) -> Turn | None:
 
 
 def one_turn(context: Context, rng: random.Random) -> Turn:
-    """Return a question and its answer, in one of the forms that the models learn."""
+    """Return a question and its answer, in a random one of the forms that the models learn."""
     draw = rng.random()
     if draw < 0.08 and (question := two_facts(context, rng)):
         return question_block(question.text), question.answer
@@ -83,6 +85,7 @@ def one_turn(context: Context, rng: random.Random) -> Turn:
 
 
 def _with_options(text: str, answer: str, fact: Fact, rng: random.Random) -> Turn:
+    """Return a multiple-choice question; the refusal may be one of the options."""
     refused = answer == REFUSAL
     options = questions.options_for(fact, questions.slot_text(fact, "value") if refused else answer, rng)
     if refused:
@@ -93,7 +96,10 @@ def _with_options(text: str, answer: str, fact: Fact, rng: random.Random) -> Tur
 
 
 def question_answering(rng: random.Random, n: int, turns: int, written: float) -> list[Turn]:
-    """Return a conversation about `n` passages, which the first turn contains."""
+    """Return a conversation of `turns` turns about `n` passages, which stand in the first turn.
+
+    written: the share of passages from hand-written templates.
+    """
     context = make_context(rng, n, written)
     out = [one_turn(context, rng) for _ in range(turns)]
     shown = context_block([Source(p.title, p.text) for p in context.passages])
@@ -107,6 +113,7 @@ def closed_book(rng: random.Random) -> list[Turn]:
 
 @functools.cache
 def messages() -> dict[str, list[str]]:
+    """Return intent -> customers' messages."""
     folder = schema.HERE / "en" / "messages"
     return {p.stem: p.read_text("utf-8").strip().splitlines() for p in sorted(folder.glob("*.txt"))}
 
@@ -130,7 +137,7 @@ def invent_label(rng: random.Random) -> str:
 
 
 def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
-    """A class name and its messages: customers' messages, or questions about one attribute."""
+    """Return a class name and its messages: customers' messages, or questions about one attribute."""
     if rng.random() < 0.6:
         intent = rng.choice(sorted(messages()))
         return intent, messages()[intent]
@@ -144,7 +151,7 @@ def _class_of_messages(rng: random.Random) -> tuple[str, list[str]]:
 
 
 def labelling(rng: random.Random) -> list[Turn]:
-    """Eight labelled examples, then messages of their classes one by one; most label names are invented."""
+    """Return eight labelled examples and then messages to label; most label names are invented."""
     classes = dict(_class_of_messages(rng) for _ in range(rng.choice((1, 2, 3, 4, 5))))
     names = {c: c if rng.random() < 0.1 else invent_label(rng) for c in classes}
     pool = list(

@@ -17,6 +17,7 @@ from pretraining.train import RUNS
 
 
 def score(answered: list[Answered]) -> dict[str, Any]:
+    """Return exact match with its bootstrap interval."""
     low, high = bootstrap_interval([float(a.correct) for a in answered])
     return {
         "exact_match": round(accuracy(answered), 4),
@@ -26,6 +27,7 @@ def score(answered: list[Answered]) -> dict[str, Any]:
 
 
 def by_kind(answered: list[Answered]) -> dict[str, float]:
+    """Return exact match for each kind of question."""
     groups: dict[str, list[Answered]] = defaultdict(list)
     for a in answered:
         groups[f"{a.question.kind}, {a.question.about}, {a.question.format}"].append(a)
@@ -33,7 +35,7 @@ def by_kind(answered: list[Answered]) -> dict[str, float]:
 
 
 def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Return exact match with 0, 1, 3 and 8 passages, refusals, perplexity and labelling accuracy."""
+    """Return exact match with 0, 1, 3 and 8 passages, refusals, perplexity, and labelling accuracy."""
     passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
     single = [q for q in questions if len(q.gold) == 1]
     out: dict[str, Any] = {
@@ -54,7 +56,7 @@ def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
 
 
 def labelling(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Return the accuracy with 8 labelled neighbours, and that of copying the label of the nearest one."""
+    """Return the accuracy of labelling with 8 similar examples, and that of copying the nearest label."""
     queries, labelled = data.load_messages("validation")[:limit], data.load_messages("train")
     embedder = load(catalog.role("embed").spec)
     neighbours = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)

@@ -1,6 +1,6 @@
-"""Double a model's width without changing what it computes (Net2Net, Chen et al. 2015, arXiv:1511.05641).
+"""Double a model's width without changing its outputs (Net2Net, Chen et al. 2015, arXiv:1511.05641).
 
-haneul-4m is trained from haneul-1m in this way.
+The training of haneul-4m starts from haneul-1m in this way.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> LlamaForCausalLM:
     """Return a model with twice the hidden size, heads and intermediate size, and the same outputs.
 
-    Every unit is copied. The weights from a pair of copies are split unevenly between the two, so that
-    training can make the copies different.
+    Every unit gets a copy. The weights from a unit are split unevenly between it and its copy, so that
+    training can make the two different. noise: the unevenness, in standard deviations of the weights.
     """
     c = small.config
     config = LlamaConfig.from_dict(
@@ -29,15 +29,14 @@ def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> 
     old, new = small.state_dict(), big.state_dict()
     for name, w in old.items():
         if w.ndim == 1:
-            grown = torch.cat([w, w]) * (
-                0.5 if name == "model.norm.weight" else 1.0
-            )  # the tied head sums both copies
+            # The output layer, tied to the embeddings, adds up both copies: the final norm is halved.
+            grown = torch.cat([w, w]) * (0.5 if name == "model.norm.weight" else 1.0)
         elif "embed_tokens" in name or "lm_head" in name:
             grown = torch.cat([w, w], 1)
         else:
-            rows = torch.cat([w, w], 0)  # a unit and its copy compute the same sum ...
+            rows = torch.cat([w, w], 0)  # a unit and its copy compute the same sum
             delta = noise * rows.std() * torch.randn(rows.shape, generator=generator)
-            grown = torch.cat([rows / 2 + delta, rows / 2 - delta], 1)  # ... over two copies of each input
+            grown = torch.cat([rows / 2 + delta, rows / 2 - delta], 1)  # over two copies of each input
         new[name].copy_(grown)
     big.load_state_dict(new)
     return big

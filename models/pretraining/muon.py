@@ -1,4 +1,4 @@
-"""The optimiser Muon, used by `train`: momentum with orthogonalised steps.
+"""The optimiser Muon: momentum whose update of each matrix is orthogonalised.
 
 The source is Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 """
@@ -11,7 +11,10 @@ import torch
 
 
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix of each g (batch, rows, columns), by Newton-Schulz iteration."""
+    """Return the nearest semi-orthogonal matrix of each matrix in g, (batch, rows, columns).
+
+    It is computed by Newton-Schulz iteration. The coefficients are those of the source.
+    """
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
@@ -22,7 +25,7 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimiser, for matrices only. Those of equal shape are orthogonalised in one batch."""
+    """The optimiser, for matrices only. Matrices of equal shape are orthogonalised in one batch."""
 
     def __init__(
         self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05

@@ -1,4 +1,4 @@
-"""Publish a finished training run as a folder in models/: bf16 weights, tokenizer, evaluation, model card."""
+"""Publish a trained language model as a folder in models/, with its evaluation and model card."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pretraining.evaluate import evaluate
 from pretraining.train import SIZES
 
 CARD = (Path(__file__).parent / "card.md").read_text("utf-8")
+# Measurement in evaluation.json -> its row in the model card.
 SETTINGS = {
     "passages_0": "no passage (it has never seen Haneul)",
     "passages_1": "the gold passage",
@@ -31,25 +32,26 @@ SETTINGS = {
 
 
 def publish(name: str, run: Path, threads: int) -> None:
-    """Write models/NAME from a run. Until all of it is there, an older one stays.
+    """Write models/NAME from a training run. An older folder of it stays until the new one is complete.
 
-    Raises FileNotFoundError when the run has no checkpoint.
+    threads: with which it was trained, for the model card.
+    Raises FileNotFoundError if the run has no checkpoint.
     """
     model = LlamaForCausalLM.from_pretrained(run / "model", dtype=torch.bfloat16)
     with atomic_folder(data.MODELS / name, replace=True) as folder:
         model.save_pretrained(folder)
         PreTrainedTokenizerFast.from_pretrained(run / "model").save_pretrained(folder)
         shutil.copy(run / "log.jsonl", folder / "training-log.jsonl")
-        seal(folder)
+        write_manifest(folder)
         loaded = load(folder)
         measured = evaluate(loaded)
         (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
         (folder / "README.md").write_text(card(name, folder, loaded.parameters, measured, threads), "utf-8")
-        seal(folder)
+        write_manifest(folder)
 
 
-def seal(folder: Path) -> None:
-    """Write the SHA-256 of every file of a folder and its subfolders into its manifest."""
+def write_manifest(folder: Path) -> None:
+    """Write the SHA-256 of every file of a folder and its subfolders into manifest.json."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
     digests = {p.relative_to(folder).as_posix(): data.sha256(p) for p in files}
     (folder / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1) + "\n", "utf-8")

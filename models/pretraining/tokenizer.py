@@ -1,4 +1,4 @@
-"""Train the tokenizer of all of the course's language models: a byte-level BPE with a chat template."""
+"""Train the tokenizer of all of the course's language models: byte-level BPE with a chat template."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pretraining import documents
 
 SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "assistant")]
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
-VOCABULARY = 4096
-CONTEXT = 2048
+VOCABULARY = 4096  # tokens
+CONTEXT = 2048  # the longest text in tokens
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
     "{% endfor %}"
@@ -24,14 +24,14 @@ CHAT_TEMPLATE = (
 
 
 def sample_text(n: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of every kind of training document, on which the BPE is trained."""
+    """Yield texts of each kind of training document, about fictional banks, to train the BPE on."""
     for i in range(n):
         rng = random.Random(f"tokenizer/{seed}/{i}")
         yield prose(rng)
         for make in (
             documents.labelling,
             documents.small_talk,
-            lambda r: documents.question_answering(r, 1, 6, 0.5),
+            lambda r: documents.question_answering(r, n=1, turns=6, written=0.5),
         ):
             yield "\n".join(f"{user}\n{answer}" for user, answer in make(rng))
 

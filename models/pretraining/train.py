@@ -1,8 +1,8 @@
-"""Train one of the course's models from scratch: `python -m pretraining.train haneul-1m`.
+"""Train one of the course's language models from scratch: `python -m pretraining.train haneul-1m`.
 
-It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the newest.
-The optimisers are Muon for matrices, AdamW for embeddings and norms. The learning rate is constant, then
-decays linearly. The loss counts all tokens of answers, and a random sample of the other tokens.
+It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the latest
+one. Matrices are optimised by Muon, embeddings and norms by AdamW. The learning rate is constant, then decays
+linearly. The loss counts all tokens of answers, and a random sample of the other tokens.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ RUNS = FOLDER.parent / "runs"
 
 @dataclass(frozen=True)
 class Size:
-    """The dimensions of a model (multiples of 32, with attention heads of 32), and its training steps.
+    """The dimensions of a model (multiples of 32, because a head has 32), and its number of training steps.
 
-    grow_from: the smaller model from which it is grown, or '' for random initial weights.
+    grow_from: the smaller model from which its training starts, or '' for random weights.
     """
 
     hidden: int
@@ -49,6 +49,7 @@ SIZES = {
     "haneul-1m": Size(128, 4, 384, 8000),
     "haneul-4m": Size(256, 4, 768, 2500, grow_from="haneul-1m"),
 }
+# The stages of the training, with more and longer passages from one to the next; see `rows`.
 WARM = Stage("warm", 300, {"repeat": 1, "recall": 1}, {(128, 32): 1})
 COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.7, "label": 0.05}, {(384, 14): 1})
 FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.4, "label": 0.1}, {(384, 14): 0.4, (768, 7): 0.6})
@@ -68,8 +69,8 @@ FULL = Stage(
     },
     {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
 )
-# The same few hundred written passages occur again and again. Without label smoothing, larger models memorise
-# them and have a higher perplexity on Haneul Bank's than small ones (368 at 1.4M weights, 316 at 0.3M).
+# Label smoothing. The same few hundred passages occur again and again. Without smoothing, larger models
+# memorise them, and have a higher perplexity on Haneul Bank's handbook (368 at 1.4M weights, 316 at 0.3M).
 SMOOTHING = 0.1
 STAGES = (WARM, COPY, FEW, FULL)
 
@@ -83,7 +84,10 @@ def stage_at(step: int) -> Stage:
 
 
 def rate_at(step: int, steps: int, decay: float = 0.45, warm_up: int = 25) -> float:
-    """Return the factor of the learning rate: linear warm-up, constant, linear decay in the last `decay`."""
+    """Return the factor of the learning rate: linear warm-up, constant, linear decay.
+
+    decay: the share of the steps in which it decays.
+    """
     return min(1.0, (step + 1) / warm_up, max(0.02, (steps - step) / (decay * steps)))
 
 
@@ -108,7 +112,7 @@ def new_model(size: Size) -> LlamaForCausalLM:
 
 
 def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of the tokens to learn. The output layer computes only their logits."""
+    """Return the mean cross-entropy of the tokens to learn; only their logits are computed."""
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     chosen = learn[:, 1:]
     logits = model.lm_head(hidden[chosen]).float()
@@ -116,11 +120,11 @@ def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) 
 
 
 class Run:
-    """One training run, with its checkpoints in a folder.
+    """A training run, with its checkpoints in a folder.
 
-    rate: a factor of the learning rates. skip: added to the number of a step when its data and stage are
-    chosen. decay: the share of the steps in which the learning rate decays. shipped: start from the published
-    weights in models/.
+    rate: a factor of the learning rates. skip: added to a step's number when its data are drawn. decay: the
+    share of the steps in which the learning rate decays. shipped: start from the published weights in
+    models/.
     """
 
     def __init__(
@@ -159,11 +163,8 @@ class Run:
         self.writer = Writer(self.tokenizer, seed=0)
         self.step = self.tokens = 0
         self.seconds = 0.0
-        self.earlier = {
-            "step": 0,
-            "tokens": 0,
-            "seconds": 0,
-        }  # of the shipped weights, where the run began from those
+        # The training of the published weights, if the run starts from them.
+        self.earlier = {"step": 0, "tokens": 0, "seconds": 0}
         self._resume()
 
     def _start(self) -> LlamaForCausalLM:
@@ -190,7 +191,7 @@ class Run:
         return out
 
     def save(self) -> None:
-        """Write a checkpoint, by renaming a finished file, and the model folder."""
+        """Write a checkpoint, atomically, and the model folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {"step": str(self.step), "tokens": str(self.tokens), "seconds": str(self.seconds)}
         meta["earlier"] = json.dumps(self.earlier)
@@ -224,7 +225,7 @@ class Run:
         print(f"{self.name}: going on from step {self.step}")
 
     def _follow_shipped(self) -> None:
-        """Start from the log of the published weights, so that the model card counts all of the training."""
+        """Continue the log of the published weights, so that the model card counts the whole training."""
         log = FOLDER / self.name / "training-log.jsonl"
         if self.shipped and log.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -283,13 +284,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SIZES)
     parser.add_argument("--steps", type=int, help="steps in all (default: the size's own)")
-    parser.add_argument("--rate", type=float, default=1.0, help="learning rates relative to the recipe's")
-    parser.add_argument("--skip", type=int, default=0, help="begin this many steps into the stream of rows")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the learning rates")
+    parser.add_argument("--skip", type=int, default=0, help="skip the data of this many steps")
     parser.add_argument(
         "--decay", type=float, default=0.45, help="share of the run over which the rate falls to zero"
     )
     parser.add_argument(
-        "--shipped", action="store_true", help="begin from the weights in models/, where no run exists yet"
+        "--shipped", action="store_true", help="start from the weights in models/, if there is no run yet"
     )
     args = parser.parse_args()
     options = {k: getattr(args, k) for k in ("rate", "skip", "decay", "shipped")}

@@ -24,6 +24,7 @@ from course_lib.measure import (
     peak_memory,
     proportion_interval,
 )
+from course_lib.measure.intervals import quantile_of
 from course_lib.measure.memory import peak_resident_bytes
 
 positive = st.floats(1e-6, 1e6)
@@ -237,3 +238,14 @@ def test_the_systems_mark_sees_a_peak_between_two_samples():
 def test_the_machine_names_no_path_and_no_user():
     assert set(machine()) == {"processor", "cores", "memory_gib", "system", "python"}
     assert "/" not in str(machine()["processor"])
+
+
+def test_a_median_of_what_has_no_order_is_refused_and_arrays_are_taken():
+    for values in ([3, math.nan, 1, 2], np.array([1.0, np.nan])):
+        for call in (median_of, lambda v: quantile_of(v, 0.5)):
+            with pytest.raises(ValueError, match=f"1 of {len(values)} values are NaN"):
+                call(values)
+    with pytest.raises(ValueError, match="coverage=95"):
+        quantile_of([1, 2, 3], 0.5, 95)
+    assert median_of(np.arange(9.0)) == median_of(list(range(9)))
+    assert mean_of(np.array([0.0, 1.0, 1.0])) == mean_of([0, 1, 1])

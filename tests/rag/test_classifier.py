@@ -1,5 +1,7 @@
 """Classifiers on Haneul's messages: labels, calibration, abstention, rows of tables, any vector store."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from course_lib.data import load_messages
 from course_lib.errors import CourseError
 from course_lib.models.manager import ModelManager
 from course_lib.rag import (
+    AveragedClassifier,
     KernelClassifier,
     LinearClassifier,
     LLMClassifier,
@@ -17,8 +20,11 @@ from course_lib.rag import (
     RAGLLMClassifier,
 )
 from course_lib.rag.baselines import embed
-from course_lib.rag.classifier import OTHER, as_text, vote
-from course_lib.rag.evaluate import softmax
+from course_lib.rag.classifier import OTHER, vote
+from course_lib.rag.evaluate import sharpen, softmax
+from course_lib.rag.neighbours import neighbours_of
+from course_lib.rag.prompt import label_prompt
+from course_lib.rag.rows import as_text
 from course_lib.retrieval import LSA
 
 INTENTS = ("card_lost_or_stolen", "branch_hours", "deposit_maturity")
@@ -63,8 +69,6 @@ def test_a_message_has_a_label_with_its_neighbours_and_a_reason(rag):
 
 def test_probabilities_are_those_of_the_labels_after_the_prompt(rag, manager):
     """The label probabilities, computed one label at a time by log_probabilities of whole texts."""
-    from course_lib.rag.prompt import label_prompt
-
     evidence = next(e for e in rag.evidence(TEXTS) if len(e.probabilities) > 2)
     text = TEXTS[[e.neighbours for e in rag.evidence(TEXTS)].index(evidence.neighbours)]
     prompt = label_prompt(text, evidence.neighbours[::-1])
@@ -212,6 +216,16 @@ def test_rows_become_texts_by_a_template():
             as_text(bad)
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_a_template_does_not_write_what_is_missing_as_a_word(missing):
+    row = {"product": missing, "text": "It is lost."}
+    with pytest.raises(CourseError, match="the column 'product' of a row is empty") as raised:
+        as_text(row, "{product!s:.9}: {text}")
+    frame = eval(raised.value.fix, {"frame": pd.DataFrame([row]).astype(object)})
+    assert as_text(frame.to_dict("records")[0], "{product}: {text}") == ": It is lost."
+    assert as_text(row, "{text}") == "It is lost."
+
+
 def test_documents_without_a_label_and_an_empty_store_are_refused(embedder):
     with pytest.raises(CourseError, match="found no document"):
         NeighbourClassifier(InMemoryVectorStore(embedder)).classify("a card")
@@ -227,6 +241,12 @@ def test_documents_without_a_label_and_an_empty_store_are_refused(embedder):
         store.add_texts(["a card"], [{"label": label}])
         with pytest.raises(CourseError, match="'a card' has no label: 'label' is empty"):
             NeighbourClassifier(store).classify("a card")
+
+
+def test_neighbours_are_those_of_the_stores_own_search(store):
+    own = [[d.page_content for d in store.similarity_search(text, k=9)] for text in TEXTS]
+    found = neighbours_of(store, TEXTS, 9, "label")
+    assert [[text for text, _ in near] for near in found] == own
 
 
 def test_an_error_of_the_embedder_is_not_taken_for_a_store_without_search_by_vector(embedder, monkeypatch):
@@ -301,3 +321,32 @@ def test_a_model_without_retrieval_chooses_among_all_labels(manager):
     assert all(c.label in INTENTS and not c.neighbours for c in found)
     assert [classifier.classify(t).label for t in TEXTS] == [c.label for c in found]
     assert set(classifier.evidence(TEXTS[:1])[0].probabilities) == set(INTENTS)
+
+
+def test_a_model_without_retrieval_reads_its_examples_once(manager):
+    examples = [(m.message, m.intent) for m in KNOWN[:12]] + [(m.message, m.intent) for m in KNOWN[-3:]]
+    classifier = LLMClassifier(examples, "haneul-300k", manager=manager)
+    expected, read = classifier.evidence(TEXTS[:1]), []
+    with classifier.model.engine() as engine:
+        hook = engine.model.register_forward_pre_hook(lambda model, args: read.append(args[0].numel()))
+        again = classifier.evidence(TEXTS[:1])
+        hook.remove()
+        assert (
+            sum(read) < engine.count_tokens(TEXTS[0]) + 60 < engine.count_tokens(label_prompt("", examples))
+        )
+    assert again == expected
+    other = pickle.loads(pickle.dumps(classifier))  # noqa: S301 - as another process gets it
+    assert not other._read and other.classify(TEXTS[0]).label == classifier.classify(TEXTS[0]).label
+
+
+def test_the_mean_of_classifiers_weighs_their_calibrated_probabilities(embedder, store):
+    known = [m.message for m in KNOWN], [m.intent for m in KNOWN]
+    linear, votes = LinearClassifier(embedder).fit(*known), NeighbourClassifier(store, k=3)
+    both = AveragedClassifier([linear, votes], [3, 1])
+    both.calibrate(TEXTS, GOLD)
+    assert linear.temperature != 1 != votes.temperature
+    for mean, a, b in zip(both.evidence(TEXTS), linear.evidence(TEXTS), votes.evidence(TEXTS), strict=True):
+        a, b = sharpen(a.probabilities, linear.temperature), sharpen(b.probabilities, votes.temperature)
+        assert mean.probabilities == pytest.approx({k: (3 * a.get(k, 0) + b.get(k, 0)) / 4 for k in a | b})
+    only = AveragedClassifier([linear, votes], [1, 0]).classify_many(TEXTS)
+    assert [c.label for c in only] == [c.label for c in linear.classify_many(TEXTS)]

@@ -1,6 +1,7 @@
 """Scores of answers and labels, with scikit-learn as the oracle for those that it has."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,3 +136,31 @@ def test_nothing_and_lists_of_two_lengths_are_refused(call):
     for first, second in (([], []), ([1], [1, 1])):
         with pytest.raises(ValueError, match="pairs are needed"):
             call(first, second)
+
+
+def test_an_abstention_counts_the_same_from_a_table_of_pandas():
+    """pandas has NaN in the place of None."""
+    gold, predicted = ["a", "b", "b", "a"], ["a", None, "b", "a"]
+    table = pd.DataFrame({"label": predicted})["label"].tolist()
+    assert table[1] is not None
+    assert evaluate.macro_f1(table, gold) == evaluate.macro_f1(predicted, gold)
+    assert evaluate.accuracy(table, gold) == evaluate.accuracy(predicted, gold)
+    labels = ["a", "b", None]
+    assert np.array_equal(*(evaluate.confusion_matrix(p, gold, labels) for p in (table, predicted)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: evaluate.reliability([float("nan"), 0.5], [True, False]),
+        lambda: evaluate.calibration_error([55, 50], [True, False]),  # per cent
+        lambda: evaluate.refusal_threshold([0.9, float("nan"), 0.1], 0.3),
+        lambda: evaluate.sharpen({"a": float("nan"), "b": 0.5}, 1),
+        lambda: evaluate.sharpen({"a": 0.5, "b": 0.5}, 0),
+        lambda: evaluate.fit_temperature([{"a": float("nan"), "b": 0.5}], ["a"]),
+        lambda: evaluate.macro_f1([], []),
+    ],
+)
+def test_numbers_that_say_nothing_are_refused(call):
+    with pytest.raises(ValueError, match=r"confidence|NaN|0 and 0 values"):
+        call()

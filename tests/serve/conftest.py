@@ -19,7 +19,7 @@ def exports():
 @pytest.fixture(scope="session")
 def store(exports, tmp_path_factory):
     filled = Store(tmp_path_factory.mktemp("store"))
-    filled.fill()
+    filled.add_shipped()
     return filled
 
 

@@ -110,7 +110,7 @@ def test_a_permitted_page_may_ask_before_it_calls_this_machine(http):
 def test_a_variable_that_cannot_act_is_told_with_what_to_type(monkeypatch, variable, value, told, fix):
     monkeypatch.setenv(variable, value)
     with pytest.raises(CourseError, match=re.escape(told)) as error:
-        settings.Settings.of_environment(), settings.listen_address()
+        settings.Settings.from_environment(), settings.listen_address()
     assert error.value.fix == fix
 
 

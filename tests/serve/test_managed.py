@@ -16,7 +16,7 @@ from course_lib.errors import CourseError
 from course_lib.models import load
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.serve import flag_table, managed
-from course_lib.serve.managed import ManagedServer, Preset, start_of
+from course_lib.serve.managed import ManagedServer, Preset, start_command
 
 FOLDER = {"source": str(MODELS / "haneul-300k")}
 ANSWERS = """
@@ -120,32 +120,32 @@ def test_a_missing_program_is_named_with_its_one_command(monkeypatch):
 def test_fields_become_the_documented_flags(tmp_path):
     spec = ModelSpec.parse({**FOLDER, "context_length": 4096, "batch_size": 8, "precision": "bfloat16"})
     path = str(MODELS / "haneul-300k")
-    assert start_of("vllm", spec, 8000, ["--tensor-parallel-size", "4"])[0] == [
+    assert start_command("vllm", spec, 8000, ["--tensor-parallel-size", "4"])[0] == [
         *("vllm", "serve", path, "--host", "127.0.0.1", "--port", "8000"),
         *("--served-model-name", "haneul-300k"),
         *("--max-num-seqs", "8", "--max-model-len", "4096", "--dtype", "bfloat16"),
         *("--tensor-parallel-size", "4"),
     ]  # fmt: skip
-    assert start_of("tgi", spec, 8000)[0][7:] == [
+    assert start_command("tgi", spec, 8000)[0][7:] == [
         *("--max-concurrent-requests", "8", "--max-total-tokens", "4096", "--dtype", "bfloat16")
     ]
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF".ljust(4096))
     fields = {"context_length": 512, "batch_size": 4, "device": "cpu", "low_cpu_mem_usage": False}
     own = ModelSpec.parse({"source": str(file)} | fields)
-    assert start_of("llama-server", own, 1)[0] == [
+    assert start_command("llama-server", own, 1)[0] == [
         *("llama-server", "--host", "127.0.0.1", "--port", "1", "--model", str(file), "--alias", own.name),
         *("--parallel", "4"),
         *("--ctx-size", "2048", "--n-gpu-layers", "0"),  # of all slots together
         *("--load-mode", "none"),
     ]
     served = ModelSpec.parse({**FOLDER, "context_length": 512, "keep_alive": 60})
-    assert start_of("ollama", served, 9) == (
+    assert start_command("ollama", served, 9) == (
         ["ollama", "serve"],
         {"OLLAMA_HOST": "127.0.0.1:9", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "60.0s"},
         "haneul-300k:latest",
     )
-    assert start_of("transformers", ModelSpec.parse(FOLDER), 9).request == path
+    assert start_command("transformers", ModelSpec.parse(FOLDER), 9).request == path
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_fields_become_the_documented_flags(tmp_path):
 )
 def test_what_a_server_cannot_do_is_refused(engine, fields, what):
     with pytest.raises(CourseError, match=what):
-        start_of(engine, ModelSpec.parse(FOLDER | fields), 1)
+        start_command(engine, ModelSpec.parse(FOLDER | fields), 1)
 
 
 def test_the_command_waits_for_ctrl_c_and_ends_the_server():
@@ -185,7 +185,7 @@ def test_the_command_refuses_what_another_server_cannot_do(capsys):
 
 def test_a_server_that_loads_at_the_start_needs_a_model():
     with pytest.raises(CourseError, match="vllm needs a model when it starts"):
-        start_of("vllm", None, 1)
+        start_command("vllm", None, 1)
 
 
 def test_the_page_in_the_docs_is_the_table_of_the_presets():

@@ -420,7 +420,7 @@ def test_a_model_that_is_unloaded_in_use_is_not_loaded_twice(store):
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_sum(store, monkeypatch):
-    monkeypatch.setattr(placement, "SHARE", 1e-9)
+    monkeypatch.setattr(placement, "MEMORY_SHARE", 1e-9)
     for settings, told, fix in [
         (Settings(), "1 x 256 tokens", "model"),
         (Settings(context_length=512), "1 x 512 tokens", "num_ctx"),
@@ -439,7 +439,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_sum(store, monkeypatch):
 
 def test_the_file_of_an_adapter_is_part_of_the_plan(tmp_path):
     store = Store(tmp_path)
-    store.fill()
+    store.add_shipped()
     tag, digest = store.find(BASE), "a" * 64
     styled = replace(tag, adapter=digest)
     with pytest.raises(CourseError, match="the files of haneul-300k:latest are missing"):
@@ -454,16 +454,16 @@ def test_settings_are_read_as_ollama_reads_them(monkeypatch):
     values = {"OLLAMA_NUM_PARALLEL": "3", "OLLAMA_CONTEXT_LENGTH": "512", "OLLAMA_KEEP_ALIVE": "10m"}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    assert Settings.of_environment() == Settings(3, 512, 600)
+    assert Settings.from_environment() == Settings(3, 512, 600)
     monkeypatch.setenv("OLLAMA_KEEP_ALIVE", "-1")
-    assert Settings.of_environment().keep_alive == -1
+    assert Settings.from_environment().keep_alive == -1
     for name in values:
         monkeypatch.setenv(name, "0")
-    assert Settings.of_environment() == Settings(None, None, 0)
+    assert Settings.from_environment() == Settings(None, None, 0)
     for name, value in [("OLLAMA_KEEP_ALIVE", "soon"), ("OLLAMA_NUM_PARALLEL", "many")]:
         monkeypatch.setenv(name, value)
         with pytest.raises(CourseError, match=name):
-            Settings.of_environment()
+            Settings.from_environment()
         monkeypatch.delenv(name)
 
 

@@ -43,14 +43,14 @@ def small(exports, tmp_path, monkeypatch):
 def test_a_store_is_found_again_and_filled_only_once(small):
     again = Store(small.manifests.parent)
     before = again.find(NAME)
-    again.fill()
+    again.add_shipped()
     assert again.find(NAME) == before and {t.name for t in again.tags()} > {
         NAME,
         "haneul-4m:latest",
         "all-minilm:latest",
     }
     times = {p: p.stat().st_mtime_ns for p in again.blobs.iterdir()}
-    again.fill()
+    again.add_shipped()
     assert {p: p.stat().st_mtime_ns for p in again.blobs.iterdir()} == times
 
 

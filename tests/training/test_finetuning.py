@@ -139,7 +139,7 @@ def test_an_older_reranker_stays_until_the_new_one_is_whole(tmp_path, known, mon
     def full_disk(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(publish, "seal", full_disk)
+    monkeypatch.setattr(publish, "write_manifest", full_disk)
     for write in (publish.publish, lambda run: publish.renew_card(run.name, run.config)):
         with pytest.raises(OSError, match="no space"):
             write(run)

@@ -17,7 +17,7 @@ def test_the_captioners_tokens_spell_every_caption():
     for index in range(60):
         caption = draw_picture("combinations", index, 8).caption
         ids = tokenizer(caption).input_ids
-        assert tokenizer.unk_token_id not in ids and len(ids) < captioner.LONGEST
+        assert tokenizer.unk_token_id not in ids and len(ids) < captioner.MAX_TOKENS
         assert tokenizer.decode(ids, skip_special_tokens=True) == caption
 
 

@@ -112,7 +112,7 @@ def test_the_other_topics_stay_when_one_part_is_trained_and_all_when_it_fails(mo
     monkeypatch.setattr(topics, "FOLDER", folder)
     monkeypatch.setattr(topics, "KOREAN_EPOCHS", 1)
     with monkeypatch.context() as failing:
-        failing.setattr(topics, "seal", full_disk)
+        failing.setattr(topics, "write_manifest", full_disk)
         with pytest.raises(OSError, match="no space"):
             topics.main(["korean"])
     assert contents(tmp_path) == before

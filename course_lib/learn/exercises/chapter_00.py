@@ -1,4 +1,8 @@
-"""Exercises of chapter 00: replace a text in a passage, count refusals, and tell reading from remembering."""
+"""Exercises of chapter 00: replace a text in a passage, count refusals, and tell reading from remembering.
+
+Each has an id, a title, hints and a checker, which returns feedback, or None if the answer is right. Each
+known mistake is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ PASSAGE = "It opens at 10:30. On Mondays, too, it opens at 10:30."
 
 
 def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
+    """Check 00.1.
+
+    `forge(text, old, new)`, the text with every `old` replaced; ValueError if there is none.
+    """
     forged = forge(PASSAGE, "10:30", "07:15")
     if forged is None:
         return "your function returned None; it must return the new text"
@@ -33,6 +41,7 @@ def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
 
 
 def _check_missing(forge: Callable[[str, str, str], str]) -> str | None:
+    """Return feedback unless `forge` raises ValueError for a text that is not in the passage."""
     for missing in ("09:00", "10.30"):
         try:
             forge(PASSAGE, missing, "07:15")
@@ -50,6 +59,7 @@ def _check_missing(forge: Callable[[str, str, str], str]) -> str | None:
 
 
 def _strict(answers: list[str]) -> float:
+    """The right solution of 00.2."""
     return answers.count(REFUSAL) / len(answers) if answers else 0.0
 
 
@@ -105,6 +115,7 @@ COUNTED_WRONGLY = (
 
 
 def check_refusals(refusals: Callable[[list[str]], float]) -> str | None:
+    """Check 00.2: `refusals(answers)`, the share of answers that are exactly REFUSAL."""
     share = refusals(list(ANSWERS))
     if isinstance(share, bool) or not isinstance(share, numbers.Real):
         return f"refusals() gave {share!r} of type {type(share).__name__}; expected a number"
@@ -118,6 +129,7 @@ def check_refusals(refusals: Callable[[list[str]], float]) -> str | None:
 
 
 def _verdict(answer_from: Callable[[str], str], text: str, old: str, new: str) -> str:
+    """The right solution of 00.3."""
     if old not in text:
         raise ValueError(f"{old!r} is not in the text")
     before, after = answer_from(text), answer_from(text.replace(old, new))
@@ -129,6 +141,7 @@ def _verdict(answer_from: Callable[[str], str], text: str, old: str, new: str) -
 
 
 def _forged_only(answer_from: Callable[[str], str], text: str, old: str, new: str) -> str:
+    """A mistake: ask the model about the changed text only."""
     if old not in text:
         raise ValueError
     after = answer_from(text.replace(old, new))
@@ -138,6 +151,7 @@ def _forged_only(answer_from: Callable[[str], str], text: str, old: str, new: st
 
 
 def _says_both(answer_from: Callable[[str], str], text: str, old: str, new: str) -> str:
+    """A mistake: an answer may contain both values."""
     if old not in text:
         raise ValueError
     before, after = answer_from(text), answer_from(text.replace(old, new))
@@ -147,6 +161,7 @@ def _says_both(answer_from: Callable[[str], str], text: str, old: str, new: str)
 
 
 def _unchanged(answer_from: Callable[[str], str], text: str, old: str, new: str) -> str:
+    """A mistake: no error if `old` is not in the text."""
     try:
         return _verdict(answer_from, text, old, new)
     except ValueError:
@@ -154,10 +169,12 @@ def _unchanged(answer_from: Callable[[str], str], text: str, old: str, new: str)
 
 
 def _two_verdicts(answer_from: Callable[[str], str], text: str, old: str, new: str) -> str:
+    """A mistake: never "cannot tell"."""
     return "reads" if _verdict(answer_from, text, old, new) == "reads" else "remembers"
 
 
 def _time_in(text: str) -> str:
+    """Return the first time such as 10:30 in a text, or a refusal."""
     return next(iter(re.findall(r"\d\d:\d\d", text)), REFUSAL)
 
 
@@ -184,15 +201,19 @@ MISJUDGED = (
 
 
 def check_verdict(verdict: Callable[[Callable[[str], str], str, str, str], str]) -> str | None:
+    """Check 00.3: `verdict(answer_from, text, old, new)`: "reads", "remembers" or "cannot tell".
+
+    It asks a model about a text, and about the text with a value replaced.
+    """
     cases = [(model, PASSAGE, "10:30", "07:15") for model in MODELS.values()]
     cases.append((_time_in, "It opens at half past ten.", "10:30", "07:15"))
     got = diagnose(verdict, _verdict, cases, MISJUDGED)
     if got is None or any(got == feedback for _, feedback in MISJUDGED):
         return got
     for name, model in MODELS.items():
-        said, right = verdict(model, PASSAGE, "10:30", "07:15"), _verdict(model, PASSAGE, "10:30", "07:15")
-        if said != right:
-            return f"of a model {name} your function said {said!r}; it should say {right!r}"
+        given, right = verdict(model, PASSAGE, "10:30", "07:15"), _verdict(model, PASSAGE, "10:30", "07:15")
+        if given != right:
+            return f"of a model {name} your function said {given!r}; it should say {right!r}"
     return "`old` is not in 'It opens at half past ten.': raise ValueError, since nothing was forged"
 
 

@@ -1,4 +1,7 @@
-"""Exercises of chapter 01: memory, speed, servers, bits per byte, and comparing two models."""
+"""Exercises of chapter 01: memory, speed, servers, bits per byte, and comparing two models.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from course_lib.learn.exercises.feedback_01_quality import (
 from course_lib.learn.exercises.feedback_01_servers import check_cut, check_reading
 from course_lib.learn.exercises.feedback_01_speed import check_most, check_speed
 
+# Exercise 01.9: letter -> feedback on the model of that letter; None for the right one.
 PROPOSALS = {
     "a": "no model of that name exists: Llama 3 was published with 8 and with 70 billion weights",
     "b": "it fits and it knows Korean, but its licence forbids commercial use",

@@ -1,4 +1,7 @@
-"""Exercises of chapter 02: quantization by hand, choices by bytes and answers, and what fills the memory."""
+"""Exercises of chapter 02: rounding weights, choosing by bytes and answers, and what fills the memory.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

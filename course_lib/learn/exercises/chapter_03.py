@@ -1,4 +1,7 @@
-"""Exercises of chapter 03: nDCG, idf, Korean tokens, mixing two rankings, choosing alpha, filters."""
+"""Exercises of chapter 03: nDCG, idf, Korean tokens, mixing two rankings, choosing alpha, and filters.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exercises of chapter 04: limits of reranking, late interaction, windows, batches, candidates, questions."""
+"""Exercises of chapter 04: limits of reranking, late interaction, windows, batches, candidates, questions.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

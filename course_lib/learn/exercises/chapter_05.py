@@ -1,4 +1,7 @@
-"""Exercises of chapter 05: a layer, sizes, labels, stopping, alpha, causes of errors, choosing, mixing."""
+"""Exercises of chapter 05: a LoRA layer, sizes, labels, stopping, alpha, causes of errors, choosing, mixing.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

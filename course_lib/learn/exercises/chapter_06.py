@@ -1,5 +1,7 @@
-"""Exercises of chapter 06: scoring answers, finding what went wrong, refusing, going on, "
-"and calibration."""
+"""Exercises of chapter 06: scoring answers, finding what went wrong, refusing, resuming, and calibration.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exercises of chapter 07: streams, an honest report, batches, queues, memory, failures, replicas, drafts."""
+"""Exercises of chapter 07: streams, load tests, batches, queues, memory, failures, replicas, and drafts.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exercises of chapter 08: what matters, denoising, steps, blur, inventions, thresholds, alarms, memory."""
+"""Exercises of chapter 08: what a model sees, denoising, steps, blur, invented details, faces, and memory.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exercises of chapter 09: rules, time, likelihood, refusing, a leak, a filter, and a system of one's own."""
+"""Exercises of chapter 09: rules, time, likelihood, refusing, a leak, a filter, and a system of one's own.
+
+Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+"""
 
 from __future__ import annotations
 

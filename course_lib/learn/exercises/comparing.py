@@ -99,7 +99,7 @@ def same_result(a: Any, b: Any) -> bool:
         return type(a) is type(b)
     try:
         return bool(a == b)
-    except ValueError:  # an array in place of a word: its comparison has no single truth value
+    except ValueError:  # an array instead of a text: comparing it gives no single truth value
         return False
 
 
@@ -148,13 +148,14 @@ def result_of(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
 
 
 def _ending(result: Any, gave: str, raised: str) -> str:
+    """Return "gave RESULT", or "stopped with ERROR" for an exception."""
     if isinstance(result, Exception):
         return f"{raised} {type(result).__name__}" + f": {result}" * bool(str(result))
     return f"{gave} {_short(result)}"
 
 
 def _short(value: Any) -> str:
-    """Return a value as text of at most some 120 characters."""
+    """Return a value as text of at most about 120 characters."""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         return f"{float(value):.6g}"
     if isinstance(value, np.ndarray):

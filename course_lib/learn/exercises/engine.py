@@ -21,8 +21,8 @@ from course_lib.learn import state
 from course_lib.learn.student import exercise_cell, make_stub, solution_in
 
 FOLDER = Path(__file__).parent
-# Verdict -> its sign, and its colour in a notebook: bold green, red and blue as ANSI codes, which Jupyter
-# draws dark enough to be read. Colour never stands alone: sign and word say the same.
+# Verdict -> its sign, and its colour in a notebook as an ANSI code (green, red, blue). In bold, Jupyter draws
+# these dark enough to be read. The sign and the word carry the meaning for readers who see no colours.
 MARKS: dict[state.Verdict, tuple[str, int]] = {
     "right": ("✓", 32),
     "not yet": ("✗", 31),

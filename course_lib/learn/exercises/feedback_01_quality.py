@@ -1,6 +1,7 @@
-"""Checkers of chapter 01's exercises on memory, bits per byte and comparing models: None if right.
+"""Checkers of chapter 01's exercises on memory, bits per byte, and comparing two models.
 
-Each known mistake is a function that makes it.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from course_lib.measure.intervals import bootstrap_interval
 
 
 def _megabytes(parameters: int, bits: float) -> float:
+    """The right solution of 01.1."""
     return parameters * bits / 8 / 10**6
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 SIZES = (
     (lambda p, b: _megabytes(p, int(b)), "4.5 bits were taken for 4: `bits` may be a fraction"),
     (lambda p, b: p * b / 10**6, "that counts 4 bits as 4 bytes; a byte has 8 bits"),
@@ -33,14 +36,17 @@ SIZES = (
 
 
 def check_megabytes(megabytes: Callable[[int, float], float]) -> str | None:
+    """Check 01.1: `megabytes(parameters, bits)`, the size of a model's weights in MB (10**6 bytes)."""
     cases = [(8_000_000_000, 4), (1_377_408, 16), (1_000_001, 4.5)]
     return diagnose(megabytes, _megabytes, cases, SIZES, name="megabytes")
 
 
 def _bits(logs: Sequence[float], text: str) -> float:
+    """The right solution of 01.6."""
     return -sum(logs) / math.log(2) / len(text.encode())
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 BITS = (
     (
         lambda logs, text: -sum(logs) / math.log(2) / len(text),
@@ -74,6 +80,10 @@ BITS = (
 
 
 def check_bits(bits_per_byte: Callable[[Sequence[float], str], float]) -> str | None:
+    """Check 01.6: `bits_per_byte(logs, text)`.
+
+    logs: the natural log-probabilities of the text's tokens.
+    """
     chance = random.Random(9)
     cases = [
         ([-chance.expovariate(0.4) for _ in range(chance.randint(3, 30))], text)
@@ -83,16 +93,17 @@ def check_bits(bits_per_byte: Callable[[Sequence[float], str], float]) -> str | 
 
 
 Right = Mapping[str, bool]  # question id -> whether the model was right
-Marks = Callable[[Right, Right], tuple[list[float], list[float]]]
+Scores = Callable[[Right, Right], tuple[list[float], list[float]]]
 
 
 def _by_question(a: Right, b: Right) -> tuple[list[float], list[float]]:
-    """Return both models' marks on the questions that both answered, in the same order."""
+    """Return both models' scores (1 or 0) on the questions that both answered, in the same order."""
     both = [id_ for id_ in a if id_ in b]
     return [float(a[id_]) for id_ in both], [float(b[id_]) for id_ in both]
 
 
 def _by_place(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    """A mistake: pair the answers by their position in the dicts."""
     return (
         list(map(float, list(a.values())[: len(b)])),
         list(map(float, list(b.values())[: len(a)])),
@@ -100,33 +111,41 @@ def _by_place(a: Right, b: Right) -> tuple[list[float], list[float]]:
 
 
 def _missing_is_wrong(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    """A mistake: a question that a model was not asked counts as wrong."""
     ids = [*a, *(id_ for id_ in b if id_ not in a)]
     return [float(a.get(id_, False)) for id_ in ids], [float(b.get(id_, False)) for id_ in ids]
 
 
 def _all_of_each(a: Right, b: Right) -> tuple[list[float], list[float]]:
+    """A mistake: take all answers of each model, on different questions."""
     return list(map(float, a.values())), list(map(float, b.values()))
 
 
-def _paired(marks: Marks = _by_question) -> Callable[[Right, Right], str]:
+def _paired(scores: Scores = _by_question) -> Callable[[Right, Right], str]:
+    """Return the right solution of 01.7, or a mistake if other `scores` are given."""
+
     def decide(a: Right, b: Right) -> str:
-        low, high = bootstrap_interval([x - y for x, y in zip(*marks(a, b), strict=True)])
+        low, high = bootstrap_interval([x - y for x, y in zip(*scores(a, b), strict=True)])
         return "a" if low > 0 else "b" if high < 0 else "cannot tell"
 
     return decide
 
 
-def _higher(marks: Marks) -> Callable[[Right, Right], str]:
+def _higher(scores: Scores) -> Callable[[Right, Right], str]:
+    """Return a mistake: decide for the higher mean, whatever the interval."""
+
     def decide(a: Right, b: Right) -> str:
-        mean_a, mean_b = map(mean, marks(a, b))
+        mean_a, mean_b = map(mean, scores(a, b))
         return "a" if mean_a > mean_b else "b" if mean_b > mean_a else "cannot tell"
 
     return decide
 
 
-def _apart(marks: Marks) -> Callable[[Right, Right], str]:
+def _apart(scores: Scores) -> Callable[[Right, Right], str]:
+    """Return a mistake: decide only if the intervals of the two means do not overlap."""
+
     def decide(a: Right, b: Right) -> str:
-        (low_a, high_a), (low_b, high_b) = map(bootstrap_interval, marks(a, b))
+        (low_a, high_a), (low_b, high_b) = map(bootstrap_interval, scores(a, b))
         return "a" if low_a > high_b else "b" if low_b > high_a else "cannot tell"
 
     return decide
@@ -136,6 +155,7 @@ _decide = _paired()
 
 
 def _including_zero(a: Right, b: Right) -> str:
+    """A mistake: decide although the interval begins or ends at 0."""
     low, high = bootstrap_interval([x - y for x, y in zip(*_by_question(a, b), strict=True)])
     return "cannot tell" if low == high == 0 else "a" if low >= 0 else "b" if high <= 0 else "cannot tell"
 
@@ -146,8 +166,8 @@ OVERLAP = (
     "take the interval of the differences, question by question"
 )
 DECISIONS: tuple[tuple[Callable[[Right, Right], str], str], ...] = (
-    *((_higher(marks), LEAD) for marks in (_by_question, _all_of_each)),
-    *((_apart(marks), OVERLAP) for marks in (_by_question, _all_of_each)),
+    *((_higher(scores), LEAD) for scores in (_by_question, _all_of_each)),
+    *((_apart(scores), OVERLAP) for scores in (_by_question, _all_of_each)),
     (
         _paired(_by_place),
         "the two dicts list their questions in different orders: pair the answers by id, not by place",
@@ -177,7 +197,11 @@ DECISIONS: tuple[tuple[Callable[[Right, Right], str], str], ...] = (
 
 
 def _answered(wins: int, losses: int, both: int, neither: int) -> tuple[Right, Right]:
-    """Return the answers of two models, in different orders; each was asked some questions more."""
+    """Return the answers of two models, in different orders; each was also asked some other questions.
+
+    wins, losses, both, neither: the numbers of questions that only a, only b, both and neither answered
+    rightly.
+    """
     kinds = (
         [(True, False)] * wins + [(False, True)] * losses + [(True, True)] * both + [(False, False)] * neither
     )
@@ -188,15 +212,18 @@ def _answered(wins: int, losses: int, both: int, neither: int) -> tuple[Right, R
 
 
 def check_decide(decide: Callable[[Right, Right], str]) -> str | None:
+    """Check 01.7: `decide(a, b)`, which model is better by a paired bootstrap: "a", "b" or "cannot tell"."""
     counts = [(12, 0, 40, 28), (30, 20, 10, 20), (0, 12, 40, 28), (2, 0, 5, 3), (3, 3, 60, 14)]
     counts += [(50, 10, 80, 60), (10, 50, 80, 60), (20, 30, 20, 10)]
     return diagnose(decide, _decide, [_answered(*each) for each in counts], DECISIONS, name="decide")
 
 
 def _needed(n: int, low: float, high: float, gain: float) -> float:
+    """The right solution of 01.8."""
     return n * ((high - low) / 2 / gain) ** 2
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 NEEDED = (
     (
         lambda n, low, high, gain: n * (high - low) / 2 / gain,
@@ -231,6 +258,11 @@ NEEDED = (
 
 
 def check_needed(questions_needed: Callable[[int, float, float, float], float]) -> str | None:
+    """Check 01.8: `questions_needed(n, low, high, gain)`.
+
+    It is the number of questions at which the interval, (low, high) with n questions, no longer contains 0
+    for a difference of `gain`.
+    """
     chance = random.Random(11)
     for case in [(80, -3.0, 11.0, 4.0), *((chance.randint(40, 90), -2.0, 7.0, 1.5) for _ in range(3))]:
         feedback = compare(
@@ -238,7 +270,7 @@ def check_needed(questions_needed: Callable[[int, float, float, float], float]) 
             questions_needed(*case),
             _needed(*case),
             {mistake(*case): text for mistake, text in NEEDED},
-            tolerance=0.01,  # however it is rounded
+            tolerance=0.01,  # whether and how the student rounds
         )
         if feedback:
             return feedback

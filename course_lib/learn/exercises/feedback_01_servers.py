@@ -1,6 +1,7 @@
-"""Checkers of chapter 01's exercises on what a server reports: return feedback, None if right.
+"""Checkers of chapter 01's exercises on the numbers that an Ollama server reports with its answers.
 
-Each known mistake is a function that makes it.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from statistics import mean, median
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Call = tuple[str, dict[str, int]]
+Call = tuple[str, dict[str, int]]  # a prompt, and the counts and durations (ns) in the reply
 
 
 def _first_times(calls: Sequence[Call]) -> list[dict[str, int]]:
+    """Return the first reply to each prompt; the server answers later ones from its cache."""
     seen: dict[str, dict[str, int]] = {}
     for prompt, reply in calls:
         seen.setdefault(prompt, reply)
@@ -22,13 +24,16 @@ def _first_times(calls: Sequence[Call]) -> list[dict[str, int]]:
 
 
 def _read_rate(reply: dict[str, int], duration: str = "prompt_eval_duration") -> float:
+    """Return the tokens per second of reading a prompt."""
     return reply["prompt_eval_count"] / reply[duration] * 1e9
 
 
 def _reading(calls: Sequence[Call]) -> float:
+    """The right solution of 01.4."""
     return median(map(_read_rate, _first_times(calls)))
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 READING = (
     (
         lambda calls: median(_read_rate(reply) for _, reply in calls),
@@ -72,6 +77,7 @@ READING = (
 
 
 def check_reading(reading_speed: Callable[[Sequence[Call]], float]) -> str | None:
+    """Check 01.4: `reading_speed(calls)`, the median tokens per second of reading uncached prompts."""
     chance = random.Random(5)
     cases = []
     for _ in range(4):
@@ -92,6 +98,7 @@ Sent = dict[str, tuple[int, int, int]]  # name -> tokens of the text, num_ctx, p
 
 
 def _cut(sent: Sent) -> list[str]:
+    """The right solution of 01.5."""
     return [name for name, (tokens, _, read) in sent.items() if read < tokens]
 
 
@@ -101,7 +108,7 @@ SENT: Sent = {
     "a letter": (4085, 4096, 4096),  # it fits exactly, with its template
     "a contract": (9000, 4096, 4096),
     "a long contract": (9000, 4096, 2061),  # the server cut more than it had to
-    "a page for a model that reads little": (3000, 8192, 2048),  # num_ctx says more than the model can
+    "a page for a model that reads little": (3000, 8192, 2048),  # num_ctx is more than the model can read
     "a report": (6000, 8192, 6009),
 }
 CUTS = (
@@ -142,6 +149,7 @@ CUTS = (
 
 
 def check_cut(cut: Callable[[Sent], list[str]]) -> str | None:
+    """Check 01.5: `cut(sent)`, the names of the prompts of which the server dropped a part."""
     chance = random.Random(7)
     cases: list[tuple[Sent]] = [(SENT,)]
     for _ in range(30):

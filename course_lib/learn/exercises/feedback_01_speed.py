@@ -1,6 +1,7 @@
-"""Checkers of chapter 01's exercises on speed: return feedback, None if right.
+"""Checkers of chapter 01's exercises on the speed of a model.
 
-Each known mistake is a function that makes it.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Runs = Sequence[tuple[float, str]]
-Counter = Callable[[str], int]
+Runs = Sequence[tuple[float, str]]  # seconds and answer of each run
+Counter = Callable[[str], int]  # counts the tokens of a text
 
 
 def _speed(runs: Runs, count_tokens: Counter) -> float:
+    """The right solution of 01.2."""
     return median(count_tokens(text) / seconds for seconds, text in runs[1:])
 
 
@@ -25,6 +27,7 @@ def _rates(runs: Runs, count: Counter) -> list[float]:
     return [count(text) / seconds for seconds, text in runs]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 SPEEDS = (
     (
         lambda runs, count: sum(len(text) for _, text in runs) / sum(s for s, _ in runs),
@@ -67,6 +70,7 @@ SPEEDS = (
 
 
 def check_speed(speed: Callable[[Runs, Counter], float]) -> str | None:
+    """Check 01.2: `speed(runs, count_tokens)`, the median tokens per second without the first, cold run."""
     chance = random.Random(1)
     cases = []
     for runs in (5, 6, 9):
@@ -84,6 +88,12 @@ def _count_words(text: str) -> int:
 def _most(
     question: int, passage: int, answer: int, reads: float, writes: float, first: float, last: float
 ) -> int:
+    """The right solution of 01.3.
+
+    question, passage, answer: numbers of tokens. reads, writes: tokens per second. first, last: the longest
+    times in seconds to the first and to the last token of the answer.
+    """
+
     def fits(n: int) -> bool:
         waiting = (question + n * passage) / reads
         return waiting <= first and waiting + (answer - 1) / writes <= last
@@ -92,10 +102,11 @@ def _most(
 
 
 def _most_by(rule: Callable[..., float]) -> Callable[..., int]:
-    """Return a wrong rule: `rule` gives a bound on the prompt's tokens, from the arguments in order."""
+    """Return a mistake: `rule` gives the largest number of prompt tokens, from the arguments of `_most`."""
     return lambda q, p, a, r, w, first, last: max(-1, math.floor((rule(q, p, a, r, w, first, last) - q) / p))
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 FITTING = (
     (
         _most_by(lambda q, p, a, r, w, first, last: first * r),
@@ -145,12 +156,13 @@ FITTING = (
 
 
 def check_most(most_passages: Callable[..., int]) -> str | None:
+    """Check 01.3: `most_passages`, how many passages fit into the prompt within two time limits."""
     chance = random.Random(3)
     cases: list[tuple[Any, ...]] = [
         (60, 120, 40, 2000.0, 50.0, 0.5011, 9.0),  # the first token limits
         (60, 120, 200, 2000.0, 50.0, 3.0, 4.2511),  # the last token limits
-        (300, 120, 10, 500.0, 50.0, 0.45, 9.0),  # not even the question
-        (1000, 100, 10, 100.0, 50.0, 1.0, 10.0),  # by far not the question
+        (300, 120, 10, 500.0, 50.0, 0.45, 9.0),  # the question alone takes too long
+        (1000, 100, 10, 100.0, 50.0, 1.0, 10.0),  # the question alone takes far too long
     ]
     for _ in range(200):
         reads, writes, answer = chance.uniform(50, 5000), chance.uniform(5, 300), chance.randint(1, 300)

@@ -1,6 +1,7 @@
-"""Checkers of chapter 02's exercises on choices by bytes and right answers: return feedback, None if right.
+"""Checkers of chapter 02's exercises on choosing models by their bytes and by right answers.
 
-Each known mistake is a function that makes it.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ POINTS: Points = {
 
 
 def _unbeaten(points: Points, beats: Callable[[Any, Any], bool]) -> list[str]:
+    """Return the names of the points that no other point beats, the smallest first."""
     kept = [name for name, p in points.items() if not any(beats(q, p) for q in points.values())]
     return sorted(kept, key=lambda name: points[name][0])
 
 
 def _front(points: Points) -> list[str]:
+    """The right solution of 02.5."""
     return _unbeaten(points, lambda a, b: a[0] <= b[0] and a[1] >= b[1] and a != b)
 
 
 def _twins_beat(points: Points) -> list[str]:
+    """A mistake: equal points beat each other, so both are left out."""
     kept = [
         n
         for n, (mb, right) in points.items()
@@ -42,6 +46,7 @@ def _twins_beat(points: Points) -> list[str]:
 
 
 def _sweep(points: Points) -> list[str]:
+    """A mistake: in order of size, keep a point only if it has more right answers than the last."""
     kept: list[str] = []
     for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
         if not kept or points[name][1] > points[kept[-1]][1]:
@@ -49,6 +54,7 @@ def _sweep(points: Points) -> list[str]:
     return kept
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 FRONTS: tuple[tuple[Callable[[Points], Any], str], ...] = (
     (
         lambda points: [name for name in points if name in _front(points)],
@@ -88,6 +94,10 @@ FRONTS: tuple[tuple[Callable[[Points], Any], str], ...] = (
 
 
 def check_front(front: Callable[[Points], Sequence[str]]) -> str | None:
+    """Check 02.5.
+
+    `front(points)`, the names of the Pareto front of bytes and right answers, smallest first.
+    """
     chance = random.Random(4)
     cases: list[tuple[Points]] = [(POINTS,)]
     for _ in range(20):  # with many ties in right answers
@@ -101,7 +111,7 @@ def check_front(front: Callable[[Points], Sequence[str]]) -> str | None:
 
 
 def _as_points(front: Callable[[Points], Sequence[str]]) -> Callable[[Points], list[tuple[float, float]]]:
-    """Return a function that gives the points themselves, so that equal ones may come in any order."""
+    """Return a function that gives points instead of names, so that equal points may come in any order."""
     return lambda points: [points[name] for name in front(points)]
 
 
@@ -117,6 +127,12 @@ def _choose_by(
     each: float = 8,
     billion: float = 1e9,
 ) -> Callable[[float, int, Models, Mapping[str, float]], Choice]:
+    """Return the right solution of 02.7, or a mistake if an argument is given.
+
+    limit: memory in GiB -> usable bytes. cache: bytes of the KV cache. best: the sort key of a choice. each:
+    bits per byte. billion: the factor of the number of weights.
+    """
+
     def choose(memory_gib: float, tokens: int, models: Models, formats: Mapping[str, float]) -> Choice:
         fitting = [
             (best(billions, bits), model, name)
@@ -159,6 +175,11 @@ CHOICES: tuple[tuple[Callable[..., Choice], str], ...] = (
 
 
 def check_choose(choose: Callable[..., Choice]) -> str | None:
+    """Check 02.7: `choose(memory_gib, tokens, models, formats)`.
+
+    It is the largest model that fits, in the format with the most bits, as (model, format); None if none
+    fits.
+    """
     models: Models = {
         "1B": (1.24, 32_768),
         "3B": (3.21, 114_688),

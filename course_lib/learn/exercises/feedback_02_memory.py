@@ -1,6 +1,7 @@
-"""Checkers of chapter 02's exercises on memory: return feedback, None if right.
+"""Checkers of chapter 02's exercises on the memory of weights and of KV caches.
 
-Each known mistake is a wrong solution with its feedback.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 from course_lib.learn.exercises.comparing import diagnose
 
-# weights in the layers, in the embeddings, bits of a layer's weight, of an embedding's weight, bytes reported
+# A report of a model's size: the number of weights in the layers and in the embeddings, the bits per weight
+# of both, and the bytes that a program reported.
 Report = tuple[int, int, float, float, int]
 Diagnosis = Callable[[Mapping[str, Report]], dict[str, str]]
 
@@ -18,7 +20,10 @@ Diagnosis = Callable[[Mapping[str, Report]], dict[str, str]]
 def _diagnosis_by(
     counted: Callable[..., dict[str, float]], bits_per_byte: float = 8, within: float = 0.05
 ) -> Diagnosis:
-    """Return a solution: `counted` gives word -> bits in all, and the first word that fits is the verdict."""
+    """Return a solution: the verdict is the first word whose size is close to the reported one.
+
+    counted: returns word -> bits that were counted if the word is true. within: the tolerance.
+    """
 
     def word(report: Report) -> str:
         reported = report[4] * bits_per_byte
@@ -29,6 +34,7 @@ def _diagnosis_by(
 
 
 def _counted(layers: int, table: int, bits: float, table_bits: float) -> dict[str, float]:
+    """Return verdict -> bits that were counted; in the right order."""
     return {
         "right": layers * bits + table * table_bits,
         "layers left out": table * table_bits,
@@ -41,12 +47,13 @@ _right_diagnosis = _diagnosis_by(_counted)
 
 
 def _swapped(*report: float) -> dict[str, float]:
+    """A mistake: two verdicts are swapped."""
     sizes = _counted(*report)  # type: ignore[arg-type]
     a, b = "layers left out", "embeddings left out"
     return {**sizes, a: sizes[b], b: sizes[a]}
 
 
-LAYERS, TABLE = 3_407_872, 1_050_880
+LAYERS, TABLE = 3_407_872, 1_050_880  # weights in the layers, and in the table of embeddings
 REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
     "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
@@ -92,7 +99,7 @@ DIAGNOSIS_MISTAKES: tuple[tuple[Diagnosis, str], ...] = (
 
 
 def check_diagnosis(diagnosis: Diagnosis) -> str | None:
-    """Check 02.4: for each report the word that says what it counted."""
+    """Check 02.4: `diagnosis(reports)`, for each report a word that says what its bytes include."""
     rng = random.Random(6)
     cases: list[tuple[Mapping[str, Report]]] = [(REPORTS,)]
     for _ in range(40):
@@ -106,7 +113,7 @@ def check_diagnosis(diagnosis: Diagnosis) -> str | None:
 
 def _right_cache_bytes(
     layers: int,
-    heads: int,  # not needed; the learner has to see that
+    heads: int,  # not needed; the student has to notice that
     kv_heads: int,
     head_dim: int,
     tokens: int,
@@ -114,10 +121,12 @@ def _right_cache_bytes(
     windowed: int,
     window: int,
 ) -> int:
+    """The right solution of 02.6."""
     kept = (layers - windowed) * tokens + windowed * min(tokens, window)
     return 2 * kv_heads * head_dim * bytes_per_number * kept
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
     (
         lambda n, h, k, d, t, b, w, size: 2 * n * k * d * t * b,
@@ -155,7 +164,7 @@ CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_cache(cache_bytes: Callable[..., int]) -> str | None:
-    """Check 02.6: bytes of keys and values, where some layers keep only a window."""
+    """Check 02.6: `cache_bytes`, the bytes of a KV cache if some layers keep only a sliding window."""
     cases = [
         (32, 32, 8, 128, 8192, 2, 0, 0),  # Llama-3.1-8B
         (42, 16, 8, 256, 8192, 2, 21, 4096),  # gemma-2-9b

@@ -1,7 +1,7 @@
-"""Checkers of chapter 02's exercises on rounding and on the bits of a format.
+"""Checkers of chapter 02's exercises on rounding weights, and on the bits of a format.
 
-Each returns feedback for the student, or None if the answer is right. A common mistake is a function that
-makes it: where the student's results equal its results, the student gets the text beside it.
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from course_lib.learn.exercises.comparing import as_array, check_length, compare, diagnose
 
 LARGEST_CODE = 127  # the largest signed integer of 8 bits
+# Feedback that several mistakes share.
 TAKE_ABS = "the weight with the largest absolute value is negative: take abs() before max()"
 ZEROS = "all weights are 0, so the scale is 0 and cannot be divided by; all codes are 0 then"
 ZERO_BLOCK = (
@@ -23,6 +24,7 @@ ZERO_BLOCK = (
 
 
 def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]]) -> str | None:
+    """Check 02.1: `absmax_codes(weights)`, 8-bit codes and the scale that turns a code into a weight."""
     weights = np.array([[0.2, -1.27, 0.0], [0.634, 0.008, -0.3]], dtype=np.float32)
     if feedback := _absmax_feedback(absmax_codes, weights):
         return feedback
@@ -36,7 +38,8 @@ def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]])
             codes, scale = absmax_codes(np.zeros(4, dtype=np.float32))
         except (ZeroDivisionError, FloatingPointError):
             return ZEROS
-    made_of_nan = any("in cast" in str(warning.message) for warning in warned)  # 0 only on some processors
+    # NaN becomes 0, but only on some processors.
+    made_of_nan = any("in cast" in str(warning.message) for warning in warned)
     wrong = np.any(as_array(codes)) or np.any(np.isnan(np.asarray(codes, dtype=float)))
     return ZEROS if made_of_nan or wrong or not np.isfinite(scale) else None
 
@@ -44,6 +47,7 @@ def check_absmax(absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]])
 def _absmax_feedback(
     absmax_codes: Callable[[np.ndarray], tuple[np.ndarray, float]], weights: np.ndarray
 ) -> str | None:
+    """Return feedback on the codes and scale of these weights, None if they are right."""
     absmax = float(abs(weights).max())
     result = absmax_codes(weights.copy())
     if feedback := check_length(result, "values: the codes and the scale"):
@@ -85,11 +89,12 @@ def _absmax_feedback(
 
 
 def _bits(bits: int, block: int, scale_bits: int, group: int, group_bits: int) -> float:
+    """The right solution of 02.2."""
     return bits + scale_bits / block + group_bits / (block * group)
 
 
-# b: bits of a weight, n: weights in a block, s: bits of a scale, g: blocks in a group, x: bits of a group's
-# scale
+# b: bits per weight, n: weights per block, s: bits of a block's scale, g: blocks per group, x: bits of a
+# group's scale.
 BITS: tuple[tuple[Callable[..., float], str], ...] = (
     (lambda b, n, s, g, x: b, "the scales must be stored too: a block's bits are shared by its weights"),
     (
@@ -133,6 +138,10 @@ BITS: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_bits(bits_per_weight: Callable[..., float]) -> str | None:
+    """Check 02.2.
+
+    `bits_per_weight(bits, block, scale_bits, group, group_bits)`, with both kinds of scales.
+    """
     cases = [
         (4, 32, 16, 1, 0),
         (4, 64, 8, 256, 32),
@@ -145,18 +154,22 @@ def check_bits(bits_per_weight: Callable[..., float]) -> str | None:
 
 
 def _nearest(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The right solution of 02.3."""
     return _divided_by(float(abs(block).max()), block, values)
 
 
 def _divided_by(largest: float, block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the index of the nearest value for each weight divided by `largest`, and `largest`."""
     return abs(block[:, None] / (largest or 1) - values).argmin(axis=1), largest
 
 
 def _values_for_codes(block: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """A mistake: return the values instead of their indices."""
     codes, largest = _nearest(block, values)
     return values[codes], largest
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
     (lambda b, v: _divided_by(float(b.max()), b, v), TAKE_ABS),
     (
@@ -189,6 +202,10 @@ NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_nearest(nearest_codes: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]) -> str | None:
+    """Check 02.3.
+
+    `nearest_codes(block, values)`, the index of the nearest value for each weight, and the absmax.
+    """
     rng = np.random.default_rng(2)
     cases = [
         (

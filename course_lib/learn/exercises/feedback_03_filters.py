@@ -1,4 +1,7 @@
-"""Checker of chapter 03's exercise on searching among allowed rows only: returns feedback, None if right."""
+"""Checker of chapter 03's exercise on searching among allowed rows only.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ Nearest = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
 
 def check_nearest(nearest: Nearest) -> str | None:
-    """Check `nearest(vectors, query, allowed, k)`: the k allowed rows with the best cosines, best first."""
+    """Check 03.7.
+
+    `nearest(vectors, query, allowed, k)`, the k allowed rows with the best cosines, best first.
+    """
     vectors, query = _directions([80, 5, 40, 10, 60, 170]), np.array([1.0, 0.0])
     allowed = np.array([True, False, True, False, True, True])
 
@@ -87,6 +93,7 @@ def check_nearest(nearest: Nearest) -> str | None:
 
 
 def _check_nearest_of_many(nearest: Nearest) -> str | None:
+    """Check with 50 rows that are nearer than any allowed one, and with no allowed row."""
     count, allowed_rows = 60, [50, 57]
     vectors, query = _directions(range(count)), np.array([1.0, 0.0])
     allowed = np.isin(np.arange(count), allowed_rows)

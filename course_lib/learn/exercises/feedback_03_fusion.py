@@ -1,4 +1,10 @@
-"""Checkers of chapter 03's exercises on fusion and alpha: return feedback, None if right."""
+"""Checkers of chapter 03's exercises on fusion: mixing the scores of two searches, by words and by meaning.
+
+alpha is the weight of the search by meaning, 1 - alpha that of the search by words.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,7 @@ Scores = Mapping[str, float]
 
 # -- 03.4: a mixture with four faults ------------------------------------------------------------------------
 
+# fault -> feedback. A "leg" is one of the two searches with its scores, as in the chapter.
 FAULTS = {
     "both": "a passage that only one leg found must be kept, with 0 from the other leg",
     "swapped": "at alpha = 1 words decide alone: alpha belongs to meaning",
@@ -27,7 +34,10 @@ FAULTS = {
 
 
 def _mixture(words: Scores, meaning: Scores, alpha: float, *, faults: tuple[str, ...] = ()) -> Scores:
-    """Mix two legs by min-max, with these faults."""
+    """The right solution of 03.4, or a mistake with these faults (see FAULTS).
+
+    Scales both legs by min-max, and returns alpha x meaning + (1 - alpha) x words.
+    """
 
     def scaled(scores: Scores) -> Scores:
         if not scores and "empty" not in faults:
@@ -44,7 +54,7 @@ def _mixture(words: Scores, meaning: Scores, alpha: float, *, faults: tuple[str,
 
 
 def _scaled_otherwise(words: Scores, meaning: Scores, alpha: float, *, constant: float, low: bool) -> Scores:
-    """Mix with `constant` for equal scores in place of 1, or (low) without subtracting the lowest score."""
+    """A mistake: `constant` instead of 1 for equal scores, or (low) the lowest score is not subtracted."""
 
     def scaled(scores: Scores) -> Scores:
         lowest, highest = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
@@ -58,13 +68,13 @@ def _scaled_otherwise(words: Scores, meaning: Scores, alpha: float, *, constant:
 
 
 def _filled_first(words: Scores, meaning: Scores, alpha: float) -> Scores:
-    """Mix after missing passages got 0 on each leg's own scale."""
+    """A mistake: passages that a leg did not find get 0 before scaling, instead of after it."""
     missing = dict.fromkeys(words.keys() | meaning.keys(), 0.0)
     return _mixture(missing | dict(words), missing | dict(meaning), alpha)
 
 
 def _legs(count: int) -> list[tuple[Scores, Scores, float]]:
-    """Return cases: legs that overlap in part, a leg of one passage, of equal scores, and of none."""
+    """Return cases (words, meaning, alpha): legs that overlap, and legs of one, of equal and of no scores."""
     rng = random.Random(0)
 
     def leg(size: int, equal: bool = False) -> Scores:
@@ -77,13 +87,15 @@ def _legs(count: int) -> list[tuple[Scores, Scores, float]]:
 
 
 def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | None:
-    left = [c for n in range(1, 5) for c in itertools.combinations(FAULTS, n)]
+    """Check 03.4: `mixture(words, meaning, alpha)`, passage id -> mixed score."""
+    combinations = [c for n in range(1, 5) for c in itertools.combinations(FAULTS, n)]
     mistakes: list[tuple[Callable[..., Any], str]] = [
-        (partial(_mixture, faults=faults), "; ".join(FAULTS[fault] for fault in faults)) for faults in left
+        (partial(_mixture, faults=faults), "; ".join(FAULTS[fault] for fault in faults))
+        for faults in combinations
     ]
-    for constant, said in ((0.0, "0, as if they had not been found"), (0.5, "0.5")):
+    for constant, shown in ((0.0, "0, as if they had not been found"), (0.5, "0.5")):
         other = partial(_scaled_otherwise, constant=constant, low=False)
-        mistakes.append((other, f"passages with equal scores got {said}; they should get 1"))
+        mistakes.append((other, f"passages with equal scores got {shown}; they should get 1"))
     mistakes.append(
         (
             _filled_first,
@@ -100,10 +112,14 @@ def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | N
     return diagnose(mixture, _mixture, _legs(20), mistakes, name="mixture")
 
 
-# -- 03.5: when a passage that words alone found has lost ----------------------------------------------------
+# -- 03.5: the alpha at which a passage that only words found falls behind -----------------------------------
 
 
 def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | None:
+    """Check 03.5: `largest_alpha(k, n)` for reciprocal rank fusion with the constant k.
+
+    It is the alpha at which a passage at rank 1 of words alone ties with one at rank n of meaning alone.
+    """
     rng = random.Random(0)
     cases = [(60, 25), *((rng.randint(0, 100), rng.randint(1, 200)) for _ in range(20))]
     mistakes: tuple[tuple[Callable[[int, int], float], str], ...] = (
@@ -151,10 +167,11 @@ def _honest(
     directions: int = 2,
     by_half: bool = False,
 ) -> float:
-    """Return the mean gain over words alone.
+    """The right solution of 03.6, or a mistake if an option is given: the mean gain over words alone.
 
-    choose: by which questions alpha is chosen, "other" half, "same" or "all". directions: how many halves are
-    reported. by_half: the mean of the halves' means.
+    choose: the questions on which alpha is chosen: the "other" half, the "same" half, or "all". worst: choose
+    the worst alpha. directions: the number of halves that are reported. by_half: average the means of the
+    halves.
     """
     best, gains = (min if worst else max), []
     for half, other in (tuple(halves[::-1]), tuple(halves))[:directions]:
@@ -165,7 +182,7 @@ def _honest(
 
 
 def _experiments() -> list[tuple[dict[float, Values], Values, list[list[str]]]]:
-    """Return cases in which the best alpha differs between the two sets of questions."""
+    """Return cases in which the two halves have different best values of alpha."""
     rng = np.random.default_rng(0)
     cases = []
     for _ in range(8):
@@ -179,6 +196,10 @@ def _experiments() -> list[tuple[dict[float, Values], Values, list[list[str]]]]:
 
 
 def check_chosen_alpha(honest: Callable[..., float]) -> str | None:
+    """Check 03.6: `honest(by_alpha, words, halves)`, the gain if alpha is chosen on the other half.
+
+    by_alpha: alpha -> question id -> nDCG. words: question id -> nDCG of the search by words.
+    """
     mistakes: list[tuple[Callable[..., Any], str]] = [
         (
             partial(_honest, choose="same"),

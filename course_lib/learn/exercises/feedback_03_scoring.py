@@ -1,4 +1,7 @@
-"""Checkers of chapter 03's exercises on nDCG, idf and Korean tokens: return feedback, None if right."""
+"""Checkers of chapter 03's exercises on nDCG, on the idf of BM25, and on Korean tokens.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,20 @@ from course_lib.retrieval.metrics import dcg, ndcg
 
 
 def _own_ideal(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    """Version A of nDCG: the ideal order is that of the found passages only."""
     gains = [grades.get(id_, 0) for id_ in ranking]
     best = dcg(sorted(gains, reverse=True)[:k])
     return dcg(gains[:k]) / best if best else 0.0
 
 
 def _judged_only(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    """Version B of nDCG: passages without a grade are skipped."""
     best = dcg(sorted(grades.values(), reverse=True)[:k])
     return dcg([grades[id_] for id_ in ranking if id_ in grades][:k]) / best if best else 0.0
 
 
 def _ideal_not_cut(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
+    """Version C of nDCG: the ideal order is not cut after k passages."""
     best = dcg(sorted(grades.values(), reverse=True))
     return dcg([grades.get(id_, 0) for id_ in ranking[:k]]) / best if best else 0.0
 
@@ -35,16 +41,18 @@ WHERE_TO_LOOK = {
     "B": "what does B do with a passage that nobody judged?",
     "C": "how many relevant passages go into C's best possible order, and how many places are counted?",
 }
-LEAST = 0.1
+MIN_DIFFERENCE = 0.1  # between the faulty and the right value in the student's case
 
 
 def check_ndcg_cases(cases: Mapping[str, tuple[Sequence[str], Mapping[str, int], int]]) -> str | None:
+    """Check 03.1: for each faulty version of nDCG a case (ranking, grades, k) in which only it is wrong."""
     if not isinstance(cases, Mapping) or set(cases) != set(VERSIONS):
         return 'expected a dict with the keys "A", "B" and "C", and a case (ranking, grades, k) for each'
     return next(filter(None, (_check_case(name, cases[name]) for name in VERSIONS)), None)
 
 
 def _check_case(name: str, case: Any) -> str | None:
+    """Return feedback on the case for one version, None if it is right."""
     if not isinstance(case, (tuple, list)) or len(case) != 3:
         return f"the case for {name} must be (ranking, grades, k), such as (['a', 'b'], {{'a': 3}}, 2)"
     ranking, grades, k = case
@@ -53,16 +61,17 @@ def _check_case(name: str, case: Any) -> str | None:
     if len(set(ranking)) < len(ranking):
         return f"the ranking for {name} has an id twice; a search returns each passage once"
     right = ndcg(list(ranking), dict(grades), k)
-    said = {version: function(ranking, grades, k) for version, function in VERSIONS.items()}
-    if abs(said[name] - right) < 1e-9:
+    values = {version: function(ranking, grades, k) for version, function in VERSIONS.items()}
+    if abs(values[name] - right) < 1e-9:
         return f"on your case for {name} it is right, {right:.3f}: {WHERE_TO_LOOK[name]}"
-    if others := [v for v in VERSIONS if v != name and abs(said[v] - right) > 1e-9]:
+    if others := [v for v in VERSIONS if v != name and abs(values[v] - right) > 1e-9]:
         return (
-            f"your case for {name} is one for {others[0]}, too, which says {said[others[0]]:.3f} where ndcg "
-            f"says {right:.3f}: take away what misleads {others[0]}"
+            f"your case for {name} is one for {others[0]}, too, which says {values[others[0]]:.3f} where "
+            f"ndcg says {right:.3f}: take away what misleads {others[0]}"
         )
-    if (off := abs(said[name] - right)) < LEAST:
-        return f"your case for {name} shows the fault, but it is off by {off:.3f} only; {LEAST} is asked"
+    if (off := abs(values[name] - right)) < MIN_DIFFERENCE:
+        what = f"your case for {name} shows the fault, but it is off by {off:.3f} only"
+        return f"{what}; {MIN_DIFFERENCE} is asked"
     return None
 
 
@@ -70,6 +79,10 @@ def _check_case(name: str, case: Any) -> str | None:
 
 
 def check_bm25_case(case: tuple[Sequence[str], str]) -> str | None:
+    """Check 03.2: documents and a two-word query for which rank-bm25 puts the wrong document first.
+
+    It is wrong because rank-bm25 replaces a negative idf, that of a very common word, by a positive one.
+    """
     if not isinstance(case, (tuple, list)) or len(case) != 2 or isinstance(case[0], str):
         return "expected a list of documents and a question: (['the card', 'the fee'], 'the card')"
     if not all(isinstance(text, str) for text in (*case[0], case[1])):
@@ -95,6 +108,7 @@ def check_bm25_case(case: tuple[Sequence[str], str]) -> str | None:
 
 
 def _check_first(documents: list[list[str]], words: list[str], common: str, rare: str) -> str | None:
+    """Return feedback unless rank-bm25 prefers the common word and the course's BM25 the rare one."""
     from rank_bm25 import BM25Okapi
 
     from course_lib.retrieval import BM25  # here, so that other exercises need no search engine
@@ -122,13 +136,13 @@ def _check_first(documents: list[list[str]], words: list[str], common: str, rare
 
 # -- 03.3: tokens of Korean ----------------------------------------------------------------------------------
 
-# Particles behind a final consonant, behind a vowel, and behind either.
+# Korean particles that follow a noun: after a consonant, after a vowel, and after either.
 AFTER_CONSONANT, AFTER_VOWEL = ("은", "이", "을", "과", "으로"), ("는", "가", "를", "와", "로")
 AFTER_EITHER = ("의", "에", "도", "만", "에서", "까지", "부터")
 SHORT_NOUNS = tuple("돈집빚땅책차")
 LONG_NOUNS = ("체크카드", "은행", "통장", "수수료", "계좌", "신청")
 LIKE_PARTICLES = ("한도", "효과", "나이")  # nouns whose last syllable is also a particle
-ONE_SHARED = [
+ONE_SHARED = [  # nouns with one syllable in common, which must not share a token
     ("은행", "은혜"),
     ("통장", "통화"),
     ("계좌", "설계"),
@@ -138,6 +152,8 @@ ONE_SHARED = [
 
 
 def check_korean_tokens(pieces: Callable[[str], Iterable[str]]) -> str | None:
+    """Check 03.3: `pieces(text)`, the tokens of a text; it must have all five PROPERTIES."""
+
     def tokens(text: str) -> list[str]:
         result = pieces(text)
         found = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
@@ -155,11 +171,15 @@ Tokens = Callable[[str], list[str]]
 
 
 def _particles(noun: str) -> tuple[str, ...]:
-    """Return the particles that may follow the noun: syllables are coded by 28 final sounds, 0 is none."""
+    """Return the particles that may follow a noun.
+
+    A Hangul syllable's code point, modulo 28, tells its final consonant; 0 means none.
+    """
     return (AFTER_CONSONANT if (ord(noun[-1]) - ord("가")) % 28 else AFTER_VOWEL) + AFTER_EITHER
 
 
 def _nouns_find_themselves(tokens: Tokens) -> str | None:
+    """Property 1: a noun shares a token with the noun and its particle."""
     nouns = (*LONG_NOUNS, *SHORT_NOUNS, *LIKE_PARTICLES)
     pairs = ((noun, p) for noun in nouns for p in _particles(noun))
     for noun, particle in pairs:
@@ -175,6 +195,7 @@ def _nouns_find_themselves(tokens: Tokens) -> str | None:
 
 
 def _latin_stays_whole(tokens: Tokens) -> str | None:
+    """Property 2: Latin words and numbers are tokens in lower case."""
     for text, wanted in (
         ("ATM에서", "atm"),
         ("2026년 VIP", "2026"),
@@ -190,6 +211,7 @@ def _latin_stays_whole(tokens: Tokens) -> str | None:
 
 
 def _forms_are_one(tokens: Tokens) -> str | None:
+    """Property 3: the Unicode forms NFC and NFD give the same tokens."""
     for text in ("체크카드를 만들 때", "돈을 ATM에서"):
         if sorted(tokens(unicodedata.normalize("NFD", text))) != sorted(tokens(text)):
             form = "in NFD gives other tokens than in NFC"
@@ -198,6 +220,7 @@ def _forms_are_one(tokens: Tokens) -> str | None:
 
 
 def _texts_are_their_words(tokens: Tokens) -> str | None:
+    """Property 4: the tokens of a text are those of its words; punctuation adds none."""
     rng = random.Random(0)
     for _ in range(50):
         words = [rng.choice((*LONG_NOUNS, *SHORT_NOUNS, "atm")) for _ in range(3)]
@@ -215,6 +238,7 @@ def _texts_are_their_words(tokens: Tokens) -> str | None:
 
 
 def _one_syllable_is_not_enough(tokens: Tokens) -> str | None:
+    """Property 5: nouns with only one syllable in common share no token."""
     for a, b in ONE_SHARED:
         if shared := set(tokens(a)) & set(tokens(b)):
             first = len(max(tokens(a), key=len)) > 1
@@ -226,6 +250,7 @@ def _one_syllable_is_not_enough(tokens: Tokens) -> str | None:
     return None
 
 
+# What every answer to 03.3 must do; each function returns feedback, or None.
 PROPERTIES = (
     _forms_are_one,
     _nouns_find_themselves,

@@ -1,4 +1,8 @@
-"""Checkers of chapter 04's exercises on choosing and planning: return feedback, None if right."""
+"""Checkers of chapter 04's exercises on choosing the number of candidates, and of test questions.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from course_lib.retrieval.metrics import difference
 
 # -- 04.5 ----------------------------------------------------------------------------------------------------
 
-Values = dict[str, float]
+Values = dict[str, float]  # question id -> score
 
 
 def _how_many(
@@ -29,6 +33,11 @@ def _how_many(
     of_all: bool = False,
     none: int | None = 0,
 ) -> int | None:
+    """The right solution of 04.5, or a mistake if an option is given.
+
+    choose: the rule. under: exactly the allowed seconds do not fit. of_all: compare with the best number of
+    candidates, even if it takes too long. none: the result if nothing fits.
+    """
     fitting = [n for n in seconds if seconds[n] < allowed or (seconds[n] == allowed and not under)]
     if not fitting:
         return none
@@ -39,11 +48,12 @@ def _how_many(
         return min(fitting) if choose == "fewest" else max(fitting)
     if choose in ("last chosen", "neighbour"):
         return _step_by_step(sorted(fitting), values, neighbour=choose == "neighbour")
+    # verdict "A": the best is clearly better than n
     return min((n for n in fitting if difference(values[best], values[n]).verdict != "A"), default=none)
 
 
 def _step_by_step(fitting: list[int], values: dict[int, Values], *, neighbour: bool) -> int:
-    """Go up while a number is clearly better than the last one chosen, or (neighbour) than the one before."""
+    """A mistake: go up while a number is clearly better than the last chosen one (or its neighbour)."""
     chosen = fitting[0]
     for before, n in pairwise(fitting):
         if difference(values[n], values[before if neighbour else chosen]).verdict == "A":
@@ -52,12 +62,16 @@ def _step_by_step(fitting: list[int], values: dict[int, Values], *, neighbour: b
 
 
 def _within(seconds: dict[int, float], values: dict[int, Values], allowed: float, *, margin: float) -> int:
+    """A mistake: the fewest candidates whose mean is at most `margin` below the best one."""
     means = {n: float(np.mean(list(values[n].values()))) for n in seconds if seconds[n] <= allowed}
     return min((n for n in means if means[n] >= max(means.values()) - margin), default=0)
 
 
 def _measurements() -> list[tuple[dict[int, float], dict[int, Values], float]]:
-    """Return cases with 5 to 50 candidates, in mixed order: few are clearly worse, and a lead may be luck."""
+    """Return cases (seconds, scores, allowed seconds) with 5 to 50 candidates.
+
+    In some cases 5 candidates are clearly worse, in others the best mean may be luck.
+    """
     rng = np.random.default_rng(0)
     seconds = {25: 1.5, 10: 0.6, 50: 3.0, 5: 0.3}
     cases = []
@@ -75,7 +89,12 @@ def _measurements() -> list[tuple[dict[int, float], dict[int, Values], float]]:
 
 
 def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], float], int]) -> str | None:
-    tried = _measurements()
+    """Check 04.5: `how_many(seconds, values, allowed)`.
+
+    It is the smallest number of candidates that is not clearly worse than the best one within the allowed
+    seconds. seconds: number of candidates -> seconds. values: number of candidates -> question id -> score.
+    """
+    cases = _measurements()
     mistakes: tuple[tuple[Callable[..., Any], str], ...] = (
         (
             partial(_how_many, choose="best"),
@@ -117,15 +136,16 @@ def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], 
         how_many({5: 1.0}, {5: {"q": 1.0, "r": 0.0}}, 0.5)
     except ValueError:
         return "max() and min() raise a ValueError when no number of candidates fits: return 0 then"
-    return diagnose(how_many, _how_many, tried, mistakes, name="how_many")
+    return diagnose(how_many, _how_many, cases, mistakes, name="how_many")
 
 
 # -- 04.6 ----------------------------------------------------------------------------------------------------
 
-Needed = Callable[[list[float], list[float]], float]
+Needed = Callable[[list[float], list[float]], float]  # (scores before, after) -> number of questions
 
 
 def _trials() -> list[tuple[list[float], list[float]]]:
+    """Return cases: the scores of 100 questions before and after a change."""
     rng = np.random.default_rng(0)
     cases = []
     for gain in (0.1, -0.15, 0.05):
@@ -136,10 +156,16 @@ def _trials() -> list[tuple[list[float], list[float]]]:
     return cases
 
 
-HALF = 1.96  # standard errors between zero and the gain, for a power of one half
+Z_95 = 1.96  # standard errors from the mean to the end of a 95% interval; enough for a power of one half
 
 
-def _needed(spread: Callable[..., float], z: float = HALF, *, root: bool = False, add: int = 0) -> Needed:
+def _needed(spread: Callable[..., float], z: float = Z_95, *, root: bool = False, add: int = 0) -> Needed:
+    """Return a solution: n = (z x spread / gain)^2.
+
+    spread: a function from the scores after and before to a standard deviation. root: forget the square. add:
+    how often the trial's own questions are subtracted.
+    """
+
     def count(before: list[float], after: list[float]) -> float:
         a, b = np.array(after), np.array(before)
         return float(abs(z * spread(a, b) / (a - b).mean()) ** (1 if root else 2)) - add * len(b)
@@ -148,10 +174,12 @@ def _needed(spread: Callable[..., float], z: float = HALF, *, root: bool = False
 
 
 def _paired(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the standard deviation of the differences."""
     return float((a - b).std(ddof=1))
 
 
-AT_HALF: tuple[tuple[Needed, str], ...] = (
+# Known mistakes: a wrong answer, and the feedback on it.
+MISTAKES_AT_HALF: tuple[tuple[Needed, str], ...] = (
     (_needed(lambda a, b: (a - b).std()), "s is estimated from the trial, so divide by n - 1: .std(ddof=1)"),
     (
         _needed(_paired, add=1),
@@ -186,8 +214,9 @@ AT_HALF: tuple[tuple[Needed, str], ...] = (
 
 
 def _mistakes(power: float) -> tuple[tuple[Needed, str], ...]:
+    """Return the known mistakes for a power."""
     if power == 0.5:
-        return AT_HALF
+        return MISTAKES_AT_HALF
     reserve = NormalDist().inv_cdf(power)
 
     def in_proportion(before: list[float], after: list[float]) -> float:
@@ -195,32 +224,39 @@ def _mistakes(power: float) -> tuple[tuple[Needed, str], ...]:
 
     return (
         (_needed(_paired), "right for a power of one half, but `power` changes nothing"),
-        (_needed(_paired, HALF - reserve), "a higher power takes more questions, not fewer"),
+        (_needed(_paired, Z_95 - reserve), "a higher power takes more questions, not fewer"),
         (
             in_proportion,
             "the number does not grow in proportion to the power: how far must the true gain lie "
             "above the end of the interval, in standard errors?",
         ),
         (
-            _needed(_paired, HALF + power - 0.5),
+            _needed(_paired, Z_95 + power - 0.5),
             "power is a probability, not a number of standard errors: take its normal quantile",
         ),
     )
 
 
 def check_questions(questions_needed: Callable[[list[float], list[float], float], int]) -> str | None:
+    """Check 04.6: `questions_needed(before, after, power)`.
+
+    It is the number of questions with which a gain as large as that of the trial is significant with this
+    probability.
+    """
     for power in (0.5, 0.8, 0.95, 0.3):
         for before, after in _trials():
             result = questions_needed(list(before), list(after), power)
-            right = _needed(_paired, HALF + NormalDist().inv_cdf(power))(before, after)
+            right = _needed(_paired, Z_95 + NormalDist().inv_cdf(power))(before, after)
             if not isinstance(result, (int, float, np.number)) or isinstance(result, bool):
                 return f"questions_needed gave {result!r}; expected a number of questions"
-            if result in (math.ceil(right), math.ceil(right * (1 - 1e-4))):  # 1.96 is 1.95996 for some
+            if result in (math.ceil(right), math.ceil(right * (1 - 1e-4))):  # some write 1.95996 for 1.96
                 continue
             if result == math.floor(right) or math.isclose(result, right):
                 few = math.floor(right)
                 return f"with {few} questions the interval still contains zero: round {right:.2f} up"
-            tries = (said for wrong, said in _mistakes(power) if abs(result - wrong(before, after)) <= 1)
-            said = f"with power={power} questions_needed gave {result}; it should be {math.ceil(right)}"
-            return next(tries, said)
+            known = (
+                feedback for wrong, feedback in _mistakes(power) if abs(result - wrong(before, after)) <= 1
+            )
+            unknown = f"with power={power} questions_needed gave {result}; it should be {math.ceil(right)}"
+            return next(known, unknown)
     return None

@@ -1,4 +1,8 @@
-"""Checkers of chapter 04's exercises on windows and batches: return feedback, None if right."""
+"""Checkers of chapter 04's exercises on windows over long documents, and on batches.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,23 @@ from course_lib.learn.exercises.comparing import diagnose
 
 # -- 04.3 ----------------------------------------------------------------------------------------------------
 
-Spans = list[tuple[int, int]]
+Spans = list[tuple[int, int]]  # (first token, token after the last)
 
 
 def _windows(length: int, room: int, overlap: int) -> Spans:
+    """The right solution of 04.3. room: the tokens of a window."""
     starts = range(0, max(1, length - overlap), room - overlap)
     return [(start, min(start + room, length)) for start in starts]
 
 
 def _shifted_back(length: int, room: int, overlap: int) -> Spans:
+    """A mistake: the last window is moved back until it is full."""
     spans = _windows(length, room, overlap)
     return [*spans[:-1], (max(0, length - room), length)]
 
 
 def _documents() -> list[tuple[int, int, int]]:
+    """Return cases (length, room, overlap)."""
     rng = random.Random(0)
     cases = [(10, 4, 1), (9, 4, 1), (3, 4, 1), (4, 4, 1)]
     for _ in range(40):
@@ -34,7 +41,13 @@ def _documents() -> list[tuple[int, int, int]]:
 
 
 def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
+    """Check 04.3: `windows(length, room, overlap)`, overlapping windows over a document's tokens."""
+
     def in_steps(length: int, room: int, overlap: int, *, end: int, step: str, cut: bool = True) -> Spans:
+        """A mistake: windows that start before `end`.
+
+        step: "apart" means without overlap. cut: cut the last window off at the document's end.
+        """
         by = room if step == "apart" else room - overlap
         return [(s, min(s + room, length) if cut else s + room) for s in range(0, max(1, end), by)]
 
@@ -89,6 +102,7 @@ def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]])
 def _batches(
     lengths: list[int], most: int, *, longest_first: bool = False, padded: bool = True
 ) -> list[list[int]]:
+    """The right solution of 04.4, or a mistake if an option is given."""
     out: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i] if longest_first else lengths[i]):
         now = [*(out[-1] if out else []), i]
@@ -101,6 +115,7 @@ def _batches(
 
 
 def _in_order_given(lengths: list[int], most: int) -> list[list[int]]:
+    """A mistake: the texts are not sorted by length."""
     out: list[list[int]] = []
     for i in range(len(lengths)):
         if out and (len(out[-1]) + 1) * max(lengths[j] for j in [*out[-1], i]) <= most:
@@ -111,6 +126,7 @@ def _in_order_given(lengths: list[int], most: int) -> list[list[int]]:
 
 
 def _fixed(lengths: list[int], most: int, size: int) -> list[list[int]]:
+    """A mistake: every batch has `size` texts."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     return [order[i : i + size] for i in range(0, len(order), size)]
 
@@ -118,7 +134,11 @@ def _fixed(lengths: list[int], most: int, size: int) -> list[list[int]]:
 def _one_after_another(
     lengths: list[int], most: int, *, empty_first: bool, last_lost: bool
 ) -> list[list[int]]:
-    """Fill one batch at a time; empty_first: a first text that is too long closes a batch without texts."""
+    """A mistake in filling one batch at a time.
+
+    empty_first: if the first text is too long, an empty batch comes before it. last_lost: the last batch is
+    missing.
+    """
     out: list[list[int]] = []
     now: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
@@ -130,6 +150,7 @@ def _one_after_another(
 
 
 def _too_long_dropped(lengths: list[int], most: int) -> list[list[int]]:
+    """A mistake: a text that is longer than a batch may be is lost."""
     return [batch for batch in _batches(lengths, most) if lengths[batch[0]] <= most]
 
 
@@ -139,6 +160,10 @@ ALONE = "each text is alone in its batch, so batching gains nothing: put several
 
 
 def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
+    """Check 04.4: `make_batches(lengths, most)`, lists of indices, the shortest texts first.
+
+    A batch has at most `most` tokens, padding included; a longer text is a batch by itself.
+    """
     rng = random.Random(0)
     cases = [([10, 200, 12, 190, 11, 13], 400), ([500], 400)]
     for _ in range(20):  # all lengths differ, so that there is one right order
@@ -154,8 +179,8 @@ def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int
         ),
         (_in_order_given, "short texts share a batch with long ones: sort the texts by length first"),
         *(
-            (partial(_one_after_another, empty_first=empty, last_lost=lost), said)
-            for empty, lost, said in (
+            (partial(_one_after_another, empty_first=empty, last_lost=lost), feedback)
+            for empty, lost, feedback in (
                 (False, True, LAST_LOST),
                 (True, True, f"{LAST_LOST} And {EMPTY_FIRST}"),
                 (True, False, EMPTY_FIRST),
@@ -169,10 +194,10 @@ def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int
     ]
     mistakes.append((lambda lengths, most: [[i] for i in range(len(lengths))], ALONE))
     for size in range(1, 9):
-        said = (
+        feedback = (
             ALONE
             if size == 1
             else f"every batch has {size} texts, whatever their lengths: count the tokens that it computes"
         )
-        mistakes.append((partial(_fixed, size=size), said))
+        mistakes.append((partial(_fixed, size=size), feedback))
     return diagnose(make_batches, _batches, cases, mistakes, name="batches")

@@ -1,4 +1,8 @@
-"""Checkers of chapter 04's exercises on limits and late interaction: return feedback, None if right."""
+"""Checkers of chapter 04's exercises on the limits of reranking, and on late interaction.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from course_lib.learn.exercises.comparing import as_array, diagnose
 
 # -- 04.1 ----------------------------------------------------------------------------------------------------
 
-PLACES = 3
+PLACES = 3  # ranks that count
 
 
 def _reciprocal(order: Sequence[str], gold: Collection[str], places: int = PLACES) -> float:
+    """Return the reciprocal rank of the first gold passage; 0 if it is not among the first `places`."""
     return next((1 / place for place, id_ in enumerate(order[:places], start=1) if id_ in gold), 0.0)
 
 
@@ -29,12 +34,17 @@ def _limits(
     behind: bool = True,
     all_: bool = False,
 ) -> tuple[float, float]:
+    """The right solution of 04.1, or a mistake if an option is given.
+
+    behind: keep the candidates after the first n. all_: rerank all candidates.
+    """
     seen = ids if all_ else ids[:n]
     best, rest = sorted(seen, key=lambda id_: id_ not in gold), ids[len(seen) :] if behind else []
     return _reciprocal(best[::-1] + rest, gold, places), _reciprocal(best + rest, gold, places)
 
 
 def _searches() -> list[tuple[list[str], tuple[str, ...], int]]:
+    """Return cases (ids of a ranking, gold ids, n)."""
     rng = random.Random(0)
     cases: list[tuple[list[str], tuple[str, ...], int]] = [(list("abcdef"), ("d",), 4)]
     for _ in range(60):
@@ -45,6 +55,10 @@ def _searches() -> list[tuple[list[str], tuple[str, ...], int]]:
 
 
 def check_limits(limits: Callable[[list[str], tuple[str, ...], int], tuple[float, float]]) -> str | None:
+    """Check 04.1.
+
+    `limits(ids, gold, n)`, the lowest and highest reciprocal rank that reranking n can give.
+    """
     mistakes: tuple[tuple[Callable[..., Any], str], ...] = (
         (
             lambda ids, gold, n: (0.0, float(any(i in gold for i in ids[:n]))),
@@ -100,6 +114,11 @@ def _maxsim_batch(
     reduce: Callable[[np.ndarray], np.ndarray] = lambda best: best.sum(axis=1),
     axis: int = 2,
 ) -> np.ndarray:
+    """The right solution of 04.2, or a mistake if an option is given.
+
+    padding: the cosine that padding gets. change: applied to all cosines. reduce: makes a score of the
+    maxima. axis: of the maximum.
+    """
     cosines = change(np.einsum("qd,npd->nqp", question, passages))
     if padding is not None:
         beyond = np.arange(passages.shape[1]) >= np.array(lengths)[:, None]
@@ -124,6 +143,11 @@ def _token_vectors() -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
 
 
 def check_maxsim(maxsim_batch: Callable[[Any, Any, Any], Any]) -> str | None:
+    """Check 04.2: `maxsim_batch(question, passages, lengths)`, the MaxSim score of each passage.
+
+    question: (tokens, dimensions). passages: (passages, tokens, dimensions), padded. lengths: tokens of each
+    passage.
+    """
     mistakes: tuple[tuple[Callable[..., Any], str], ...] = (
         (
             partial(_maxsim_batch, padding=None),

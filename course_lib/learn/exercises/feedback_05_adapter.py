@@ -1,4 +1,8 @@
-"""Checkers of chapter 05's exercises on one LoRA adapter and its size: return feedback, None if right."""
+"""Checkers of chapter 05's exercises on a LoRA adapter and its size.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +30,13 @@ def _layer(rows: int, inputs: int, outputs: int, rank: int) -> tuple[Array, Arra
     return x, w, a, b
 
 
-ROWS, INPUTS, OUTPUTS, RANK = 5, 3, 4, 2
+ROWS, INPUTS, OUTPUTS, RANK = 5, 3, 4, 2  # all different, so that a wrong shape shows
 ALPHA = 8.0
 SCALE = ALPHA / RANK
 
 
 def check_lora(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
+    """Check 05.1: `lora(x, W, A, B, alpha)`, the output of a layer with an adapter."""
     x, w, a, b = _layer(ROWS, INPUTS, OUTPUTS, RANK)
     arguments = _layer(ROWS, INPUTS, OUTPUTS, RANK)
     base, unscaled = x @ w.T, x @ a.T @ b.T
@@ -131,15 +136,18 @@ def _shape_feedback(lora: Callable[[Any, Any, Any, Any, float], Any], error: Val
     )
 
 
+# matrix -> (outputs, inputs)
 SHAPES = {"query": (64, 64), "key": (16, 64), "value": (16, 64), "up": (256, 64), "down": (64, 256)}
 
 
 def _break_even(shapes: dict[str, tuple[int, int]]) -> int:
+    """The right solution of 05.2."""
     whole = sum(outputs * inputs for outputs, inputs in shapes.values())
     return -(-whole // sum(outputs + inputs for outputs, inputs in shapes.values()))
 
 
 def _ratios(shapes: dict[str, tuple[int, int]]) -> list[float]:
+    """Return the rank at which the adapter of each matrix is as large as the matrix."""
     return [outputs * inputs / (outputs + inputs) for outputs, inputs in shapes.values()]
 
 
@@ -149,7 +157,7 @@ def _sums(shapes: dict[str, tuple[int, int]]) -> tuple[int, int, int]:
     return whole, sum(i for _, i in shapes.values()), sum(o for o, _ in shapes.values())
 
 
-NAMES = "`for ... in shapes` goes over the names; the sizes are in shapes.values()"
+ITERATE_VALUES = "`for ... in shapes` goes over the names; the sizes are in shapes.values()"
 BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
     (
         lambda s: _sums(s)[0] // sum(_sums(s)[1:]),
@@ -211,11 +219,15 @@ BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
 
 
 def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) -> str | None:
+    """Check 05.2.
+
+    `break_even(shapes)`, the smallest rank at which an adapter is not smaller than its matrices.
+    """
     try:
         break_even(dict(SHAPES))
     except (TypeError, ValueError) as error:
         if "unpack" in str(error) or "str" in str(error):
-            return NAMES
+            return ITERATE_VALUES
         raise
     rng = np.random.default_rng(5)
     drawn = [rng.integers(2, 400, size=(count, 2)).tolist() for count in (1, 2, 5, 9)]
@@ -227,9 +239,16 @@ def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) ->
 
 
 def _largest(memory: float, share: float | None = None, bits: float = 16) -> float:
+    """The right solution of 05.3.
+
+    A trained weight takes 16 bytes: 2 for itself, 2 for its gradient, 4 for a copy and 8 for Adam's means.
+    share: the adapter's weights per weight of the frozen model, or None if all weights are trained. bits: of
+    a frozen weight.
+    """
     return memory / (16 if share is None else bits / 8 + 16 * share)
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 LARGEST_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda m, s=None, b=16: m / (16 if not s else b / 8 + 16 * s),
@@ -291,6 +310,7 @@ LARGEST_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_largest(largest_model: Callable[..., Any]) -> str | None:
+    """Check 05.3: `largest_model(memory, share, bits)`, how many weights can be trained in these bytes."""
     rng = np.random.default_rng(7)
     cases: list[tuple[Any, ...]] = [(24e9,), (24e9, 0.01), (24e9, 0.01, 4.5), (16e9, None, 8), (8e9, 0.0)]
     cases += [(float(m), float(s), float(b)) for m, s, b in rng.uniform((1e9, 0, 2), (1e11, 0.5, 32), (9, 3))]

@@ -1,4 +1,8 @@
-"""Checkers of chapter 05's exercises on the causes of wrong answers and on adapter or search."""
+"""Checkers of chapter 05's exercises on the causes of wrong answers, and on the choice of adapter or search.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,16 @@ import numpy as np
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Flags = Sequence[bool]
+Flags = Sequence[bool]  # one for each question
 
 
 def shares_of_causes(found: Flags, searched: Flags, given: Flags, *, blind: bool = False) -> dict[str, float]:
-    """Return the share of all questions for each outcome. blind: call a right answer not found a failure."""
+    """Return outcome -> share of all questions: the right solution of 05.7, or a mistake with `blind`.
+
+    found: whether the search found the right passage. searched: whether the answer from the found passages is
+    right. given: whether the answer from the right passage alone is right. blind: a right answer without the
+    right passage counts as "not found".
+    """
     counts = dict.fromkeys(("right", "not found", "distracted", "misread"), 0)
     for was_found, with_search, alone in zip(found, searched, given, strict=True):
         if with_search and not (blind and not was_found):
@@ -26,12 +35,14 @@ def shares_of_causes(found: Flags, searched: Flags, given: Flags, *, blind: bool
 
 
 def _of_the_wrong(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
+    """A mistake: shares of the wrong answers only."""
     causes = shares_of_causes(found, searched, given)
     wrong = 1 - causes["right"] or 1
     return {name: share if name == "right" else share / wrong for name, share in causes.items()}
 
 
 def _reader_first(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
+    """A mistake: ask first whether the model can read the passage, and only then whether it was found."""
     counts = dict.fromkeys(("right", "not found", "distracted", "misread"), 0)
     for was_found, with_search, alone in zip(found, searched, given, strict=True):
         name = (
@@ -42,10 +53,12 @@ def _reader_first(found: Flags, searched: Flags, given: Flags) -> dict[str, floa
 
 
 def _swap(causes: dict[str, float], one: str, other: str) -> dict[str, float]:
+    """Return the shares with two outcomes exchanged."""
     return {**causes, one: causes[other], other: causes[one]}
 
 
 def _marginal(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
+    """A mistake: count each cause over all questions, independently of the others."""
     n = len(found)
     right, missed, misread = sum(searched) / n, 1 - sum(found) / n, 1 - sum(given) / n
     return {
@@ -56,6 +69,7 @@ def _marginal(found: Flags, searched: Flags, given: Flags) -> dict[str, float]:
     }
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda f, s, g: shares_of_causes(f, s, g, blind=True),
@@ -104,6 +118,12 @@ CAUSE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_causes(causes: Callable[[list[bool], list[bool], list[bool]], Any]) -> str | None:
+    """Check 05.7: `causes(found, searched, given)`, outcome -> share of the questions.
+
+    Outcomes: "right"; "not found"; "distracted": found, but the other passages mislead; "misread": wrong even
+    with the right passage alone.
+    """
+
     def as_dict(*flags: list[bool]) -> Any:
         result = causes(*flags)
         return (
@@ -138,6 +158,10 @@ def _reasons(f: Facts) -> tuple[bool, bool]:
 
 
 def _choose(f: Facts, search: bool | None = None, adapter: bool | None = None) -> str:
+    """The right solution of 05.8, or a mistake if an option is given.
+
+    search, adapter: whether there is a reason for it, instead of what is right.
+    """
     needs_search, needs_adapter = _reasons(f)
     needs_search = needs_search if search is None else search
     needs_adapter = needs_adapter if adapter is None else adapter
@@ -145,9 +169,11 @@ def _choose(f: Facts, search: bool | None = None, adapter: bool | None = None) -
 
 
 def _stale(f: Facts) -> bool:
+    """Whether the facts change at least as fast as an adapter can be trained."""
     return f["days_between_changes"] <= f["days_to_retrain"]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 CHOICE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (lambda f: "search", "you always choose the search: it brings facts, but teaches no form"),
     (
@@ -214,13 +240,14 @@ CHOICE_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         "a form beside a reason for a search needs both: the adapter does not bring the facts",
     ),
 )
-LOAD = (
+LOAD = (  # feedback for an answer that depends on questions_per_second
     "the load changes your answer: {0} questions a second gave {1!r}, {2} gave {3!r}. Nothing in the chapter "
     "makes it a reason"
 )
 
 
 def check_choose(choose: Callable[[Facts], Any]) -> str | None:
+    """Check 05.8: `choose(facts)`, "search", "adapter" or "both" for a task described like EXAMPLE."""
     rng = np.random.default_rng(2)
     cases: list[Facts] = []
     for flags in np.ndindex(2, 2, 2, 3, 4):

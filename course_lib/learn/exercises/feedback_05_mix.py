@@ -1,4 +1,7 @@
-"""Checker of chapter 05's exercise on mixing LoRA adapters: returns feedback, None if right."""
+"""Checker of chapter 05's exercise on mixing LoRA adapters.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ def _weighted_sum(adapters: Sequence[Adapter], factors: Sequence[float] | Array)
 
 
 def check_mix(mix: Callable[[list[Adapter], list[float]], Any]) -> str | None:
+    """Check 05.9: `mix(adapters, weights)`, one adapter (A, B) that equals the weighted sum of several."""
     with np.errstate(invalid="ignore"):
         return _check_equal_ranks(mix) or _check_different_ranks(mix)
 
@@ -65,7 +69,7 @@ def _check_shapes(result: Any, rank: int) -> str | None:
 
 
 def _check_equal_ranks(mix: Callable[[list[Adapter], list[float]], Any]) -> str | None:
-    """Mix two adapters of rank 2."""
+    """Check with two adapters of rank 2."""
     ranks, alphas, weights = [2, 2], [4, 6], [0.5, 2.0]
     adapters, given = _adapters(ranks, alphas), _adapters(ranks, alphas)
     result = mix(given, list(weights))
@@ -126,7 +130,7 @@ def _relative_error(product: Array, expected: Array) -> float:
 
 
 def _check_different_ranks(mix: Callable[[list[Adapter], list[float]], Any]) -> str | None:
-    """Mix three adapters of different ranks, one with a negative weight."""
+    """Check with three adapters of different ranks, one with a negative weight."""
     ranks, alphas, weights = [2, 3, 1], [4, 9, 2], [1.0, -0.5, 2.0]
     adapters, case = _adapters(ranks, alphas), "ranks 2, 3 and 1 with weights 1, -0.5 and 2"
     no_root = f"the weight -0.5 has no real square root: {ONE_SIDE}"

@@ -1,4 +1,8 @@
-"""Checkers of chapter 05's exercises on labels, early stopping and alpha: return feedback, None if right."""
+"""Checkers of chapter 05's exercises on training labels, early stopping, and alpha.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -13,63 +17,75 @@ import numpy as np
 from course_lib.learn.exercises import stopping_rules
 from course_lib.learn.exercises.comparing import diagnose
 
-Turn = tuple[str, list[int]]
+Turn = tuple[str, list[int]]  # role and token ids
 IGNORED = -100  # the label of a token that is not trained on
-END = 2
+END = 2  # the id of the token that ends a turn
 
 
 def _labels(turns: Sequence[Turn], end: int) -> list[int]:
+    """The right solution of 05.4."""
     rows = ([*ids, end] if role == "assistant" else [IGNORED] * (len(ids) + 1) for role, ids in turns)
     return [label for row in rows for label in row]
 
 
 def _all_tokens(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: all tokens get labels."""
     return [token for _, ids in turns for token in [*ids, end]]
 
 
 def _ends_of_users_too(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: the end tokens of the user's turns get labels."""
     rows = ([*ids, end] if role == "assistant" else [IGNORED] * len(ids) + [end] for role, ids in turns)
     return [label for row in rows for label in row]
 
 
 def _masked_ends(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: the end tokens of the assistant's turns get none."""
     rows = ([*ids, IGNORED] if role == "assistant" else [IGNORED] * (len(ids) + 1) for role, ids in turns)
     return [label for row in rows for label in row]
 
 
 def _without_ends(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: the end tokens are left out."""
     rows = (ids if role == "assistant" else [IGNORED] * len(ids) for role, ids in turns)
     return [label for row in rows for label in row]
 
 
 def _last_only(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: only the last answer gets labels."""
     last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=-1)
     rows = ([*ids, end] if i == last else [IGNORED] * (len(ids) + 1) for i, (_, ids) in enumerate(turns))
     return [label for row in rows for label in row]
 
 
 def _last_turn(turns: Sequence[Turn], end: int, *, any_role: bool = False) -> list[int]:
+    """A mistake: only the last turn gets labels. any_role: even if it is not the assistant's."""
     others = [("user", ids) for _, ids in turns[:-1]]
     return _labels([*others, ("assistant" if any_role else turns[-1][0], turns[-1][1])], end)
 
 
 def _swapped(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: the user's turns get labels instead of the assistant's."""
     return _labels([("assistant" if role == "user" else "user", ids) for role, ids in turns], end)
 
 
 def _every_second(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: every second turn gets labels, whatever its role."""
     return _labels([(("user", "assistant")[i % 2], ids) for i, (_, ids) in enumerate(turns)], end)
 
 
 def _not_user(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: all turns but the user's get labels, the system's included."""
     return _labels([("user" if role == "user" else "assistant", ids) for role, ids in turns], end)
 
 
 def _by_id(turns: Sequence[Turn], end: int) -> list[int]:
+    """A mistake: a token that also occurs in a question gets no label."""
     asked = {token for role, ids in turns for token in ids if role != "assistant"}
     return [IGNORED if label in asked else label for label in _labels(turns, end)]
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         _all_tokens,
@@ -158,6 +174,8 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_labels(labels: Callable[[list[Turn], int], Any]) -> str | None:
+    """Check 05.4: `labels(turns, end)`, a label per token: its id in the assistant's turns, else -100."""
+
     def as_list(turns: list[Turn], end: int) -> Any:
         result = labels(turns, end)
         return result.tolist() if hasattr(result, "tolist") else result
@@ -182,17 +200,19 @@ def check_labels(labels: Callable[[list[Turn], int], Any]) -> str | None:
     return None
 
 
+# The careless rules of exercise 05.5.
 RULES = {"a": stopping_rules.rule_a, "b": stopping_rules.rule_b, "c": stopping_rules.rule_c}
 
 
 def check_cases(cases: Any) -> str | None:
+    """Check 05.5: for each careless rule of early stopping a case (losses, patience) that exposes it."""
     if not isinstance(cases, Mapping) or set(cases) != set(RULES):
         return f'expected a dict with the keys "a", "b" and "c"; got {cases!r:.80}'
     return next(filter(None, (_check_case(name, cases[name]) for name in RULES)), None)
 
 
 def _check_case(name: str, case: Any) -> str | None:
-    """Return None if a rule keeps another loss than `train` in this case, else feedback."""
+    """Return feedback unless the careless rule keeps another evaluation than the right one."""
     if not isinstance(case, (tuple, list)) or len(case) != 2:
         return f"{name}: expected (losses, patience), such as ([3.0, 2.0, 2.5], 1); got {case!r:.80}"
     losses, patience = case
@@ -210,7 +230,7 @@ def _check_case(name: str, case: Any) -> str | None:
 
 
 def _why_alike(name: str, losses: list[float], patience: int) -> str:
-    """Say why a careless rule and the right one keep the same loss: what the case lacks."""
+    """Return what the case lacks, if a careless rule and the right one keep the same evaluation."""
     stop = stopping_rules.end(losses, patience)
     behind = losses[stop + 1 :]
     lowest = losses[stopping_rules.kept(losses, patience)]
@@ -242,9 +262,11 @@ def _why_alike(name: str, losses: list[float], patience: int) -> str:
 
 
 def _fair(alpha: float, rank: int, new_rank: int) -> float:
+    """The right solution of 05.6."""
     return alpha * math.sqrt(new_rank / rank)
 
 
+# Known mistakes: a wrong answer, and the feedback on it.
 ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
     (
         lambda alpha, r, new: alpha,
@@ -279,6 +301,7 @@ ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_alpha(fair_alpha: Callable[[float, int, int], Any]) -> str | None:
+    """Check 05.6: `fair_alpha(alpha, rank, new_rank)`, which keeps the size of the first training step."""
     rng = np.random.default_rng(11)
     drawn = rng.integers(1, 65, size=(6, 3)).tolist()
     cases: list[tuple[float, int, int]] = [(8.0, 4, 16), (8.0, 4, 4), (32.0, 16, 1), *map(tuple, drawn)]

@@ -1,4 +1,7 @@
-"""Checkers of chapter 06's exercises: each takes an answer and returns feedback, or None if it is right."""
+"""Checkers of chapter 06's exercises on question answering from documents.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ PREDICTION, RIGHT = "it is 2 days and 2 hours", "2 days"
 
 
 def check_f1(f1: Callable[[str, str], float]) -> str | None:
+    """Check 06.1: `f1(prediction, right)`, the F1 of the words that two answers share."""
     call = f"f1({PREDICTION!r}, {RIGHT!r})"
     wrong = {
         2 / 7: "that is the precision, shared words / words of the prediction; F1 takes recall in, too",
@@ -38,6 +42,8 @@ def check_f1(f1: Callable[[str, str], float]) -> str | None:
     )
 
 
+# One value per question. FOUND: the search found the right passage. WITH_GOLD: the answer from the right
+# passage alone is right. WITH_FOUND: the answer from the found passages is right. LOST: the right solution.
 FOUND = [True, True, True, False, False, False, False, True]
 WITH_GOLD = [True, True, False, True, True, False, False, False]
 WITH_FOUND = [True, False, False, False, True, False, True, True]
@@ -47,6 +53,7 @@ LOST = {"retrieval": 1, "reading": 2, "both": 1}
 def check_where_lost(
     where_lost: Callable[[list[bool], list[bool], list[bool]], Mapping[str, int]],
 ) -> str | None:
+    """Check 06.2: `where_lost(found, with_gold, with_found)`, cause -> number of wrong answers."""
     result = where_lost(list(FOUND), list(WITH_GOLD), list(WITH_FOUND))
     if not isinstance(result, Mapping):
         return f"{result!r} came back; expected a dict with the keys {', '.join(LOST)}"
@@ -93,10 +100,11 @@ def check_where_lost(
     return None
 
 
-LENGTHS, ROOM = [120, 300, 90, 90, 40], 300
+LENGTHS, ROOM = [120, 300, 90, 90, 40], 300  # tokens of the passages, and tokens that fit
 
 
 def check_fit(fit: Callable[[list[int], int], tuple[list[int], list[int]]]) -> str | None:
+    """Check 06.3: `fit(lengths, room)`, the indices of the passages that fit, in order, and of the others."""
     call = f"fit({LENGTHS}, {ROOM})"
     result = fit(list(LENGTHS), ROOM)
     if feedback := check_length(result, "lists: what goes in, and what is left out"):
@@ -121,11 +129,16 @@ def check_fit(fit: Callable[[list[int], int], tuple[list[int], list[int]]]) -> s
     return None if list(again[0]) == [0] else "a passage as long as the room must go in"
 
 
+# The confidence of each answer, and whether the documents answer the question.
 CONFIDENCE = [0.9, 0.2, 0.7, 0.4, 0.8, 0.6, 0.95, 0.5, 0.3, 0.85, 0.1, 0.35, 0.55, 0.65]
 ANSWERABLE = [True] * 10 + [False] * 4
 
 
 def check_threshold(threshold: Callable[[list[float], list[bool], float], float]) -> str | None:
+    """Check 06.5: `threshold(confidence, answerable, allowed)`.
+
+    It is the highest confidence below which at most the share `allowed` of the answerable questions lies.
+    """
     call = "threshold(confidence, answerable, 0.2)"
     answer = threshold(list(CONFIDENCE), list(ANSWERABLE), 0.2)
     wrong = {
@@ -163,6 +176,7 @@ PASSAGE = "The annual fee of the Cedar Card is KRW 25,000; until May it was KRW 
 
 
 def check_supported(supported: Callable[[str, str], bool]) -> str | None:
+    """Check 06.4: `supported(answer, passage)`, whether the passage contains the answer word for word."""
     cases = (
         ("KRW 2,500", True, "KRW 2,500 stands in the passage, word for word"),
         (
@@ -192,6 +206,10 @@ def check_supported(supported: Callable[[str, str], bool]) -> str | None:
 
 
 def check_resume(rows_done: Callable[[str, int, int], int]) -> str | None:
+    """Check 06.6: `rows_done(text, batch_size, total)`.
+
+    It is the number of rows in complete batches of an output file that was interrupted.
+    """
     eleven = "row\n" * 11 + "ro"
     result = rows_done(eleven, 4, 30)
     mistakes = (
@@ -224,6 +242,7 @@ SURE, WAS_RIGHT = [0.95, 0.85, 0.85, 0.15], [True, True, False, False]
 
 
 def check_calibration(error: Callable[[Sequence[float], Sequence[bool], int], float]) -> str | None:
+    """Check 06.7: `error(confidence, right, bins)`, the expected calibration error."""
     call = f"error({SURE}, {WAS_RIGHT}, 10)"
     wrong = {
         (0.15 + 0.35 + 0.05) / 3: "every bin counted the same; weigh each by how many answers it has",

@@ -1,4 +1,8 @@
-"""Checkers of chapter 07: batches, memory, replicas, drafts. Each returns feedback, or None if right."""
+"""Checkers of chapter 07's exercises on batches, memory, replicas, and draft tokens.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ from collections.abc import Callable, Sequence
 from course_lib.learn.exercises.comparing import diagnose
 from course_lib.serve.batching import Server, continuously, in_batches
 
-SLOTS, ANSWERS, LONGEST_ANSWER, TIMES = 4, 16, 100, 3.0
+SLOTS, ANSWERS, LONGEST_ANSWER = 4, 16, 100  # of the task: batch size, number of answers, tokens of an answer
+TIMES = 3.0  # how many times as long static batching must take
 
 
 def check_batches(tokens: Sequence[int]) -> str | None:
+    """Check 07.3: answer lengths for which static batching takes 3 times as long as continuous batching."""
     if not isinstance(tokens, (list, tuple)) or len(tokens) != ANSWERS:
         return f"expected a list of {ANSWERS} answer lengths; got {tokens!r}"
     if wrong := [n for n in tokens if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100]:
@@ -46,13 +52,21 @@ def _users(
     *,
     per_user: int = 0,
 ) -> tuple[int, int]:
-    """Users with contiguous caches and with pages. per_user: memory that each user takes besides."""
+    """The right solution of 07.5. per_user: further memory that each user takes, for a mistake.
+
+    memory, weights: bytes. token: bytes of the KV cache of a token. context: the longest text of a user,
+    mean: the mean one. page: tokens per page. prefix: tokens at the start of all texts.
+    """
     free, shared = memory - weights, prefix // page
     own = token * page * (-(-mean // page) - shared)
     return free // (token * context + per_user), (free - shared * page * token) // (own + per_user)
 
 
 def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, int]]) -> str | None:
+    """Check 07.5.
+
+    `users_that_fit`, how many users' KV caches fit: contiguous, and in pages with a shared prefix.
+    """
     cases = [
         (20_000, 8_000, 1, 4096, 1000, 16, 410),
         (1_000_000, 400_000, 2, 4096, 600, 16, 0),
@@ -62,7 +76,7 @@ def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, 
     ]
 
     def pages_of(count: Callable[[int, int, int, int, int], float]) -> Callable[..., tuple[int, int]]:
-        """The reference with another number of users with pages, from (free, token, mean, page, prefix)."""
+        """Return a mistake in the second number: count(free bytes, token, mean, page, prefix)."""
 
         def other(m: int, w: int, t: int, c: int, n: int, p: int, x: int) -> tuple[int, int]:
             return (m - w) // (t * c), int(count(m - w, t, n, p, x))
@@ -112,10 +126,15 @@ def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, 
 
 
 def _load_of(users: int, per_hour: float, seconds: float, slots: int) -> float:
+    """Return how many replicas would be fully busy."""
     return users * per_hour / 3600 * seconds / slots
 
 
 def check_replicas(replicas: Callable[[int, float, float, int, float, int], int]) -> str | None:
+    """Check 07.7: `replicas(users, per_hour, seconds, slots, most, spare)`.
+
+    It is the number of replicas that are loaded to at most the share `most`, plus `spare` ones.
+    """
     cases = [
         (2000, 12, 6.0, 8, 0.7, 1),
         (300, 6, 4.0, 4, 0.7, 0),
@@ -156,13 +175,20 @@ def check_replicas(replicas: Callable[[int, float, float, int, float, int], int]
 
 
 def _best(gain: Callable[[int], float], most: int) -> int:
+    """Return the number of draft tokens, 0 to `most`, with the highest gain."""
     return max(range(most + 1), key=gain)
 
 
 def check_draft(draft_length: Callable[[float, float, int], int]) -> str | None:
+    """Check 07.8: `draft_length(alpha, cost, most)`, how many tokens a small model should draft at a time.
+
+    alpha: the probability that a draft token is accepted. cost: the time of a draft token, in steps of the
+    large model.
+    """
     cases = [(0.8, 0.1, 8), (0.6, 0.2, 8), (0.3, 0.5, 8), (0.9, 0.02, 12), (0.7, 0.3, 8), (0.5, 0.4, 8)]
 
     def tokens(alpha: float, k: int, first: int = 0) -> float:
+        """Return the expected number of accepted tokens."""
         return sum(alpha**i for i in range(first, k + 1))
 
     def reference(alpha: float, cost: float, most: int) -> int:

@@ -1,4 +1,8 @@
-"""Checkers of chapter 07: streams, reports, queues, failures. Each returns feedback, or None if right."""
+"""Checkers of chapter 07's exercises on streams, load tests, queues, and failed requests.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,17 @@ from typing import Any
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Events = Callable[[Iterable[bytes]], Iterable[Any]]
+Events = Callable[[Iterable[bytes]], Iterable[Any]]  # chunks of a stream -> its events
 
 
 def _stream(*values: object, done: bool = False) -> bytes:
+    """Return server-sent events with these values. done: end with [DONE]."""
     lines = [f"data: {json.dumps(value, ensure_ascii=False)}\n\n" for value in values]
     return ("".join(lines) + "data: [DONE]\n\n" * done).encode()
 
 
 def _events(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """The right solution of 07.1."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -27,6 +33,7 @@ def _events(chunks: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _each_chunk(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: each chunk is split into lines by itself."""
     for chunk in chunks:
         for line in chunk.split(b"\n"):
             if line.startswith(b"data: ") and line != b"data: [DONE]":
@@ -34,30 +41,37 @@ def _each_chunk(chunks: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _as_text(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: each chunk is decoded by itself."""
     return _events(chunk.decode().encode() for chunk in chunks)
 
 
 def _replaced(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: each chunk is decoded, with half characters replaced."""
     return _events(chunk.decode(errors="replace").encode() for chunk in chunks)
 
 
 def _ignored(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: each chunk is decoded, with half characters dropped."""
     return _events(chunk.decode(errors="ignore").encode() for chunk in chunks)
 
 
 def _with_done(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: [DONE] is parsed as JSON."""
     for line in b"".join(chunks).split(b"\n"):
         if line.startswith(b"data: "):
             yield json.loads(line[6:])
 
 
 def _all_lines(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """A mistake: comment lines are parsed too."""
     for line in b"".join(chunks).split(b"\n"):
         if line and line != b"data: [DONE]":
             yield json.loads(line.removeprefix(b"data: "))
 
 
 def check_events(events: Events) -> str | None:
+    """Check 07.1: `events(chunks)`, the JSON values in a stream whose chunks end anywhere."""
+
     def listed(function: Events) -> Callable[[list[bytes]], list[Any]]:
         return lambda chunks: list(function(iter(chunks)))
 
@@ -95,7 +109,8 @@ def check_events(events: Events) -> str | None:
     return None
 
 
-Sent = tuple[float, float, float, bool]  # due, sent, ended, answered
+# A request: due, sent and ended (seconds), and whether it was answered.
+Sent = tuple[float, float, float, bool]
 
 
 def _report(
@@ -106,7 +121,11 @@ def _report(
     failed: str = "never answered",
     off: int = -1,
 ) -> tuple[float, float]:
-    """The honest report. failed: how failed requests count, also "as answered" or "left out"."""
+    """The right solution of 07.2, or a mistake if an option is given.
+
+    begin: 0 measures from `due`, 1 from `sent`. failed: how failed requests count: "never answered" (infinite
+    time), "as answered" or "left out". off: shifts the index of the quantile.
+    """
     counted = requests[warm_up:]
     times = sorted(
         r[2] - r[begin] if r[3] or failed == "as answered" else math.inf
@@ -118,7 +137,10 @@ def _report(
 
 
 def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
-    """Requests ten a second; around number `pause` they are sent late, and those in `failed` fail at once."""
+    """Return ten requests per second.
+
+    From number `pause` on some are sent late; those in `failed` fail at once.
+    """
     requests = []
     for i in range(count):
         late = max(0.0, 1 - 0.1 * (i - pause)) if i >= pause else 0.0
@@ -130,6 +152,7 @@ def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
 
 
 def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> str | None:
+    """Check 07.2: `report(requests, warm_up)`, the 95% quantile of the latency, and the share of failures."""
     cases = [
         (_load(48, 20, range(24, 48, 2)), 4),
         (_load(104, 50, []), 4),
@@ -179,6 +202,11 @@ def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> st
 
 
 def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None:
+    """Check 07.4: `longest_queue(slots, seconds, limit)`.
+
+    It is how many requests may wait, if each must begin within `limit` seconds and each answer takes
+    `seconds`.
+    """
     cases = [(4, 2.0, 10.0), (4, 2.0, 11.0), (1, 0.5, 2.0), (8, 3.0, 2.0), (2, 4.0, 4.0)]
     mistakes = (
         (lambda s, t, limit: int(limit // t), "you served one request at a time; `slots` begin together"),
@@ -208,6 +236,11 @@ def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None
 
 
 def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
+    """Check 07.6: `what_next(status, tokens, tries)`, what a client should do when a request has ended.
+
+    The answer is "done", "again", "wait" or "error". status: None if the connection was lost. tokens: seen by
+    the user.
+    """
     cases = [(None, 0, 1), (None, 7, 1), (200, 30, 1), (503, 0, 1), (400, 0, 1), (404, 0, 2), (429, 0, 2)]
     cases += [(502, 0, 1), (504, 0, 1), (500, 0, 1), (None, 0, 3), (503, 0, 3), (200, 30, 3)]
 
@@ -219,12 +252,16 @@ def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
         return "again" if status is None else "wait" if status in (429, 502, 503, 504) else "error"
 
     def kind(status: int | None, tokens: int, tries: int) -> str:
+        """Return a name for the way in which a request ended."""
         of = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
         name = ("late" if tokens else "early") if status is None else of.get(status, "bad")
         return name + "_last" * (tries >= 3)
 
     def changed(**answers: str) -> Callable[[int | None, int, int], str]:
-        """The reference with other answers to some kinds of ends, in the last try too unless it is named."""
+        """Return a mistake: other answers for some kinds of ends.
+
+        They also hold for the last try, unless a kind with _last is among them.
+        """
 
         def other(status: int | None, tokens: int, tries: int) -> str:
             name = kind(status, tokens, tries)

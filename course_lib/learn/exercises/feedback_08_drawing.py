@@ -1,4 +1,8 @@
-"""Checkers of chapter 08: a perfect denoiser, affordable steps. Each returns feedback, or None if right."""
+"""Checkers of chapter 08's exercises on drawing by diffusion.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from course_lib.learn.exercises.comparing import diagnose, result_of
 def _noise(
     x: np.ndarray, sigma: float, points: np.ndarray, *, scale: float | None = None, equal: bool = False
 ) -> np.ndarray:
-    """The reference. scale: the divisor of the squared distance, 2 sigma^2 if None. equal: weights of 1."""
+    """The right solution of 08.2, or a mistake if an option is given.
+
+    scale: the divisor of the squared distance, by default 2 sigma^2. equal: all points have the same weight.
+    """
     exponents = -((x - points) ** 2).sum(1) / (2 * sigma**2 if scale is None else scale)
     weights = np.exp(exponents - exponents.max())
     weights = np.ones(len(points)) if equal else weights
@@ -22,6 +29,10 @@ def _noise(
 
 
 def check_perfect(perfect_noise: Callable[..., np.ndarray]) -> str | None:
+    """Check 08.2.
+
+    `perfect_noise(x, sigma, points)`, the expected noise in x if the clean point is one of `points`.
+    """
     points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [-1.5, 0.5]])
     cases = [
         (np.array([0.4, 0.3]), 0.5, points),
@@ -90,7 +101,11 @@ def _steps(
     empty: float = 1.0,
     passes: int | None = None,
 ) -> int:
-    """The reference. empty: how often the empty prompt is encoded. passes: of the network at each step."""
+    """The right solution of 08.3, or a mistake if an option is given.
+
+    text, network, decode: seconds to encode a prompt, for one pass of the network, and to decode a picture.
+    empty: how often the empty prompt is encoded. passes: passes of the network per step.
+    """
     twice = guidance != 1
     asked = (2 if twice else 1) if passes is None else passes
     left = seconds - pictures * (text + decode) - empty * twice * text
@@ -98,6 +113,7 @@ def _steps(
 
 
 def check_steps(most_steps: Callable[..., int]) -> str | None:
+    """Check 08.3: `most_steps`, how many denoising steps fit into a time limit."""
     cases = [
         (60.0, 4, 0.5, 0.25, 1.0, 3.5),
         (60.0, 4, 0.5, 0.25, 1.0, 1.0),
@@ -107,6 +123,7 @@ def check_steps(most_steps: Callable[..., int]) -> str | None:
     ]
 
     def free(s: float, n: int, t: float, w: float, d: float, g: float) -> int:
+        """A mistake: the number may be negative."""
         return math.floor((s - n * (t + d) - (g != 1) * t) / (n * w * (1 + (g != 1))) + 1e-9)
 
     mistakes: tuple[tuple[Callable[..., int], str], ...] = (

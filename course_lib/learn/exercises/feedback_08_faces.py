@@ -1,4 +1,8 @@
-"""Checkers of chapter 08: thresholds, alarms, memory. Each returns feedback, or None if right."""
+"""Checkers of chapter 08's exercises on face verification, and on the memory of a pipeline's parts.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,24 @@ import numpy as np
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Groups = Mapping[str, Sequence[float]]
+Groups = Mapping[str, Sequence[float]]  # group -> distances of pairs of different persons
 
 
 def _of_one(distances: Sequence[float], most: float) -> float:
-    """The largest threshold below which at most the share `most` of the distances lies."""
+    """Return the largest threshold below which at most the share `most` of the distances lies."""
     return sorted(distances)[int(most * len(distances) + 1e-9)]
 
 
 def _threshold(groups: Groups, most: float) -> float:
+    """The right solution of 08.6."""
     return min(_of_one(distances, most) for distances in groups.values())
 
 
 def check_threshold(threshold_for: Callable[[Groups, float], float]) -> str | None:
+    """Check 08.6: `threshold_for(groups, most)`, the largest threshold that keeps the rule in every group.
+
+    The rule: at most the share `most` of a group's pairs of different persons is accepted, that is, below it.
+    """
     rng = np.random.default_rng(3)
     low, high = (
         sorted(round(float(d), 3) for d in rng.normal(m, 0.1, n)) for m, n in ((0.9, 40), (1.1, 120))
@@ -37,6 +46,8 @@ def check_threshold(threshold_for: Callable[[Groups, float], float]) -> str | No
         return [d for distances in groups.values() for d in distances]
 
     def at(shift: int) -> Callable[[Groups, float], float]:
+        """Return a mistake: the threshold `shift` distances further."""
+
         def place(distances: Sequence[float], most: float) -> float:
             return sorted(distances)[max(0, int(most * len(distances) + 1e-9) + shift)]
 
@@ -81,11 +92,16 @@ def check_threshold(threshold_for: Callable[[Groups, float], float]) -> str | No
 
 
 def _alarms(people: int, wanted: int, listed: int, far: float, frr: float) -> tuple[float, float]:
+    """The right solution of 08.7."""
     false = (people - wanted) * (1 - (1 - far) ** listed)
     return false, false / (false + wanted * (1 - frr))
 
 
 def check_alarms(alarms: Callable[[int, int, int, float, float], tuple[float, float]]) -> str | None:
+    """Check 08.7.
+
+    `alarms(people, wanted, listed, far, frr)`, the false alarms, and their share of all alarms.
+    """
     cases = [
         (10_000, 5, 1000, 0.0001, 0.1),
         (500, 20, 50, 0.01, 0.2),
@@ -94,6 +110,8 @@ def check_alarms(alarms: Callable[[int, int, int, float, float], tuple[float, fl
     ]
 
     def with_false(false_of: Callable[[int, int, int, float], float]) -> Callable[..., tuple[float, float]]:
+        """Return a mistake in the number of false alarms."""
+
         def other(people: int, wanted: int, listed: int, far: float, frr: float) -> tuple[float, float]:
             false = false_of(people, wanted, listed, far)
             return false, false / (false + wanted * (1 - frr))
@@ -139,14 +157,19 @@ def check_alarms(alarms: Callable[[int, int, int, float, float], tuple[float, fl
     return diagnose(alarms, _alarms, cases, mistakes, name="alarms")
 
 
-Parts = Sequence[tuple[float, float]]
+Parts = Sequence[tuple[float, float]]  # GiB of weights and of working memory of each part
 
 
 def _memory(parts: Parts) -> tuple[float, float]:
+    """The right solution of 08.8."""
     return sum(w for w, _ in parts) + max(a for _, a in parts), max(w + a for w, a in parts)
 
 
 def check_memory(two_ways: Callable[[Parts], tuple[float, float]]) -> str | None:
+    """Check 08.8.
+
+    `two_ways(parts)`, the memory if all parts are loaded, and if each is loaded only to compute.
+    """
     cases = [
         ([(9.1, 0.2), (0.2, 0.1), (22.2, 1.5), (0.2, 2.5)],),
         ([(10, 1), (8, 9)],),

@@ -1,4 +1,8 @@
-"""Checkers of chapter 08: covering, blur, what is invented. Each returns feedback, or None if right."""
+"""Checkers of chapter 08's exercises on what a model sees, on blur, and on invented details.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 
 from course_lib.learn.exercises.comparing import diagnose, result_of
 
-GREY = 0.5  # of the patch that covers
+GREY = 0.5  # the value of a covered patch
 
 
 def _covered(
@@ -21,7 +25,10 @@ def _covered(
     keep: bool = False,
     colour: float | None = GREY,
 ) -> np.ndarray:
-    """The reference. keep: leave earlier patches covered. colour: None for the mean of the picture."""
+    """The right solution of 08.1, or a mistake if an option is given.
+
+    keep: earlier patches stay covered. colour: of a covered patch; None means the mean of the picture.
+    """
     height, width = picture.shape
     drops, copy = np.zeros((height // patch, width // patch)), picture.copy()
     for row, column in np.ndindex(drops.shape):
@@ -33,13 +40,13 @@ def _covered(
 
 
 def _one_more(score: Callable[[np.ndarray], float], picture: np.ndarray, patch: int) -> np.ndarray:
-    """A mistake: by how much each patch lowers the score, if the earlier ones stay covered."""
+    """A mistake: by how much each patch lowers the score if the earlier ones stay covered."""
     drops = _covered(score, picture, patch, keep=True)
     return np.diff(drops.ravel(), prepend=0.0).reshape(drops.shape)
 
 
 def _left_alone(score: Callable[[np.ndarray], float], picture: np.ndarray, patch: int) -> np.ndarray:
-    """A mistake: how much each patch brings to a grey picture."""
+    """A mistake: how much each patch adds to the score of a grey picture."""
     grey = np.full_like(picture, GREY)
     drops = np.zeros((picture.shape[0] // patch, picture.shape[1] // patch))
     for row, column in np.ndindex(drops.shape):
@@ -51,11 +58,12 @@ def _left_alone(score: Callable[[np.ndarray], float], picture: np.ndarray, patch
 
 
 def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
+    """Check 08.1: `by_covering(score, picture, patch)`, by how much covering each patch lowers the score."""
     rng = np.random.default_rng(8)
     cases = []
     for height, width, patch in ((4, 6, 2), (6, 3, 3), (8, 4, 2)):
         weights = rng.normal(size=(height, width))
-        # Squared, so that a patch covered alone lowers the score otherwise than one covered among others.
+        # Squared, so that the effect of a patch depends on which others are covered.
         cases.append((lambda p, w=weights: float((w * p).sum() ** 2), rng.random((height, width)), patch))
 
     def answer(score: Any, picture: np.ndarray, patch: int) -> Any:
@@ -107,12 +115,14 @@ def _psnr(error: float) -> float:
 
 
 def _blur(values: list[float], chances: list[float]) -> tuple[float, float]:
+    """The right solution of 08.4."""
     mean = sum(v * c for v, c in zip(values, chances, strict=True))
     error = sum(c * (v - mean) ** 2 for v, c in zip(values, chances, strict=True))
     return _psnr(error), _psnr(2 * error)
 
 
 def check_blur(two_psnrs: Callable[..., tuple[float, float]]) -> str | None:
+    """Check 08.4: `two_psnrs(values, chances)`, the PSNR of the best single guess, and of a random draw."""
     cases = [
         ([0.0, 1.0], [0.5, 0.5]),
         ([0.1, 0.9], [0.8, 0.2]),
@@ -156,18 +166,24 @@ def check_blur(two_psnrs: Callable[..., tuple[float, float]]) -> str | None:
 
 
 def _block_means(values: np.ndarray, scale: int) -> np.ndarray:
+    """Return an array of the same shape with each block of scale x scale replaced by its mean."""
     height, width = values.shape
     means = values.reshape(height // scale, scale, width // scale, scale).mean((1, 3))
     return means.repeat(scale, 0).repeat(scale, 1)
 
 
 def _split(large: np.ndarray, truth: np.ndarray, scale: int) -> tuple[float, float]:
+    """The right solution of 08.5."""
     error = large - truth
     seen = _block_means(error, scale)
     return float((seen**2).mean()), float(((error - seen) ** 2).mean())
 
 
 def check_split(split_error: Callable[..., tuple[float, float]]) -> str | None:
+    """Check 08.5: `split_error(large, truth, scale)`, two parts of an enlarged picture's mean squared error.
+
+    The first part contradicts the small picture (means of blocks); the second one is invented detail.
+    """
     rng = np.random.default_rng(5)
     cases = [
         (rng.random(shape), rng.random(shape), scale)

@@ -1,4 +1,8 @@
-"""Checkers of chapter 09's exercises: each takes an answer and returns feedback, or None if it is right."""
+"""Checkers of chapter 09's exercises on taking an exam with a model.
+
+A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+is a wrong solution with the feedback for it, see `comparing.diagnose`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from course_lib.learn.exercises.comparing import check_length, diagnose
 
 # -- 09.1: which rules a model breaks
 
-BEFORE = "2025-08-01"
+BEFORE = "2025-08-01"  # the exam's models must have been published before
 RULES = {"before": BEFORE, "memory_gib": 24, "use": "research"}
-MODELS = (
+MODELS = (  # cases: model, rules, bits per weight
     ({"parameters": 7.8e9, "published": "2024-08", "commercial": False}, RULES, 16),
     ({"parameters": 7.8e9, "published": "2024-08", "commercial": False}, RULES | {"use": "commercial"}, 16),
     ({"parameters": 3e9, "published": "2025-08", "commercial": True}, RULES, 4.5),
@@ -35,7 +39,11 @@ def _refused(
     licence: bool = True,
     first: bool = False,
 ) -> list[str]:
-    """The reference; the keywords make known mistakes of it."""
+    """The right solution of 09.1, or a mistake if an option is given.
+
+    unknown: a model without a date breaks the rule. whole_month: a month counts as its last day. gib: bytes
+    of a GiB. licence: check the licence. first: return only the first broken rule.
+    """
     published, broken = model["published"], []
     month = rules["before"][:7]
     if unknown if not published else published >= month if whole_month else published > month:
@@ -48,6 +56,8 @@ def _refused(
 
 
 def check_refused(refused: Callable[..., list[str]]) -> str | None:
+    """Check 09.1: `refused(model, rules, bits)`, the names of the rules that a model breaks."""
+
     def mistake(**changes: Any) -> Callable[..., list[str]]:
         return lambda *arguments: _refused(*arguments, **changes)
 
@@ -80,7 +90,7 @@ def check_refused(refused: Callable[..., list[str]]) -> str | None:
 
 # -- 09.2: how many questions the slow system may have
 
-TIMES = (
+TIMES = (  # cases: seconds left, questions left, seconds of the slow and of the fast system
     (600.0, 100, 10.0, 1.0),
     (100.0, 100, 10.0, 1.0),
     (50.0, 100, 10.0, 1.0),
@@ -91,10 +101,12 @@ TIMES = (
 
 
 def _slow_ones(left: float, n: int, slow: float, fast: float) -> int:
+    """The right solution of 09.2."""
     return min(n, max(0, math.floor((left - n * fast) / (slow - fast))))
 
 
 def check_slow_ones(slow_ones: Callable[..., int]) -> str | None:
+    """Check 09.2: `slow_ones(left, n, slow, fast)`, how many of n questions the slow system can answer."""
     mistakes = (
         (
             lambda left, n, slow, fast: min(n, int(left // slow)),
@@ -128,6 +140,12 @@ def check_slow_ones(slow_ones: Callable[..., int]) -> str | None:
 
 
 def check_case(options: Sequence[Sequence[float]]) -> str | None:
+    """Check 09.3: three options of which each wins by another way to score them.
+
+    An option is (log-probability, tokens, log-probability without the question). The ways: the
+    log-probability (per="answer"), that per token (per="token"), and the difference of the two
+    log-probabilities (per="surprise").
+    """
     if feedback := check_length(
         options, "options, each as (log-probability, tokens, log-probability alone)", 3
     ):
@@ -157,12 +175,17 @@ def check_case(options: Sequence[Sequence[float]]) -> str | None:
 
 # -- 09.4: is it worth an answer?
 
-WORTH = tuple(
+WORTH = tuple(  # cases: P(the answer is right), P(there is no answer), points for a wrong answer
     (p, u, cost) for p in (0.05, 0.3, 0.45, 0.6, 0.9) for u in (0.0, 0.2, 0.5) for cost in (0, 0.25, 1)
 )
 
 
 def check_worth(worth: Callable[[float, float, float], bool]) -> str | None:
+    """Check 09.4: `worth(p, u, cost)`, whether an answer gains more points on average than a refusal.
+
+    p: the probability that the answer is right. u: the probability that the question has no answer, so that a
+    refusal gains a point. cost: the points that a wrong answer costs.
+    """
     mistakes = (
         (
             lambda p, u, cost: p > cost / (1 + cost),
@@ -196,7 +219,7 @@ EXAM = (
     "How many free sessions a year are there at our Haneul Compass Planning Centre?",
     "Until 30 May 2025, the Haneul Pine Personal Loan had which interest rate?",
 )
-TRAINING = (
+TRAINING = (  # question, whether it repeats one of EXAM, why
     (
         "what is the monthly fee of the Haneul Blue Current Account",
         True,
@@ -237,6 +260,10 @@ TRAINING = (
 
 
 def check_leaked(leaked: Callable[[list[str], list[str]], list[int]]) -> str | None:
+    """Check 09.5.
+
+    `leaked(training, exam)`, the indices of training questions that repeat an exam question.
+    """
     found = leaked([question for question, _, _ in TRAINING], list(EXAM))
     if not isinstance(found, (list, tuple, set)):
         return f"{found!r} came back; expected the list of indices"
@@ -254,15 +281,21 @@ def check_leaked(leaked: Callable[[list[str], list[str]], list[int]]) -> str | N
 
 # -- 09.6: what the filter leaves
 
+# cases: pairs wanted, share of right pairs, shares of right and of wrong pairs that pass the filter
 FILTERS = ((100, 0.5, 0.9, 0.1), (300, 0.7, 0.8, 0.05), (50, 0.2, 1.0, 0.25), (10, 1.0, 0.5, 0.3))
 
 
 def _filter(wanted: int, right: float, passes_right: float, passes_wrong: float) -> tuple[int, float]:
+    """The right solution of 09.6."""
     good, bad = right * passes_right, (1 - right) * passes_wrong
     return math.ceil(wanted / good - 1e-9), bad / (good + bad)
 
 
 def check_filter(after_filter: Callable[..., tuple[int, float]]) -> str | None:
+    """Check 09.6.
+
+    `after_filter`, how many pairs must be written, and the share of wrong pairs that are kept.
+    """
     mistakes = (
         (
             lambda n, r, a, b: (_filter(n, r, a, b)[0], 1 - _filter(n, r, a, b)[1]),
@@ -292,9 +325,9 @@ def check_filter(after_filter: Callable[..., tuple[int, float]]) -> str | None:
     return diagnose(after_filter, _filter, FILTERS, mistakes, name="after_filter")
 
 
-# -- 09.7: seconds of a group
+# -- 09.7: seconds of a batch
 
-GROUPS = (
+GROUPS = (  # cases: the arguments of `_group_seconds`
     (1, 700, 48, 7e9, 4.5e9, 1e8, 6e11, 1.2e14),
     (16, 700, 48, 7e9, 4.5e9, 1e8, 6e11, 1.2e14),
     (16, 3000, 1, 7e9, 15e9, 5e8, 8e11, 1.3e14),
@@ -313,10 +346,16 @@ def _group_seconds(
     bandwidth: float,
     operations: float,
 ) -> float:
+    """The right solution of 09.7.
+
+    read, written: tokens of each prompt and answer. weights, cache: bytes of the model, and of a text's KV
+    cache. bandwidth, operations: per second.
+    """
     return batch * read * 2 * parameters / operations + written * (weights + batch * cache) / bandwidth
 
 
 def check_group(group_seconds: Callable[..., float]) -> str | None:
+    """Check 09.7: `group_seconds`, the least seconds to answer a batch of questions."""
     mistakes = (
         (
             lambda n, r, w, p, b, c, bw, op: n * (r * 2 * p / op + w * (b + c) / bw),
@@ -348,26 +387,30 @@ def check_group(group_seconds: Callable[..., float]) -> str | None:
 
 # -- 09.8: a system of one's own
 
-QUESTIONS, SEED = 30, 9
-RIGHT, IN_VAIN = 0.6, 0.5  # of the answerable ones at least; of those to refuse at most
+QUESTIONS, SEED = 30, 9  # the number of questions, and the seed with which they are drawn
+MIN_RIGHT = 0.6  # share of the answerable questions
+MAX_ANSWERED = 0.5  # share of the questions without an answer that may be answered nevertheless
 
 
 def check_system(answer: Callable[[str, tuple[str, ...]], str]) -> str | None:
+    """Check 09.8: `answer(question, options)`, the student's own system, on 30 English questions."""
     from course_lib.exam.haneul import haneul_exam
     from course_lib.exam.report import is_right
     from course_lib.rag.prompt import REFUSAL
 
     english = [q for q in haneul_exam("held-back", 2 * QUESTIONS, SEED) if q.language == "en"][:QUESTIONS]
-    right: list[bool] = []
-    vain: list[bool] = []
+    answered: list[bool] = []
+    refused: list[bool] = []
     for question in english:
         given = answer(question.question, question.options)
         if not isinstance(given, str) or not given.strip():
             return f"{question.question!r} got {given!r}; every question needs a text, at least {REFUSAL!r}"
-        (vain if question.kind == "refuse" else right).append(is_right(question, given))
-    share, refused = sum(right) / len(right), sum(vain) / len(vain)
-    if share < RIGHT:
-        return f"{share:.0%} of the held-back questions with an answer are right; {RIGHT:.0%} are needed"
-    if 1 - refused > IN_VAIN:
-        return f"{1 - refused:.0%} of the questions without an answer got one; at most {IN_VAIN:.0%} may"
+        (refused if question.kind == "refuse" else answered).append(is_right(question, given))
+    share, refusals = sum(answered) / len(answered), sum(refused) / len(refused)
+    if share < MIN_RIGHT:
+        return f"{share:.0%} of the held-back questions with an answer are right; {MIN_RIGHT:.0%} are needed"
+    if 1 - refusals > MAX_ANSWERED:
+        return (
+            f"{1 - refusals:.0%} of the questions without an answer got one; at most {MAX_ANSWERED:.0%} may"
+        )
     return None

@@ -51,7 +51,7 @@ def adapter_mixing(
     base: the base model. adapters: label -> source, such as a folder. questions: label -> prompt. manager:
     loads the models; None means the shared one.
 
-    Answers are cached; call this again after training an adapter anew. After each answer the mixed model is
+    Answers are cached; call this once more after you retrain an adapter. After each answer the mixed model is
     unloaded; the base model stays loaded for its keep_alive. Raises ValueError for no questions, for no
     adapters or more than MAX_ADAPTERS, and for an adapter labelled "question".
     """

@@ -24,7 +24,7 @@ MODELS = (
     "SOLAR-10.7B",
     "gemma-3-12b",
 )
-ENDS = {
+ENDS = {  # what limits a plan -> its description
     "time": "then the time is over",
     "memory": "then the memory is full",
     "context": "the model reads no longer text",

@@ -60,7 +60,7 @@ def describe(needed: Plan, gpu: str) -> str:
     lines += [
         f"- {name}: {format_bytes(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()
     ]
-    if needed.idle:
+    if needed.idle:  # experts that one token does not use
         used = format_bytes(needed.weights - needed.idle)
         lines.append(f"A mixture of experts: one token uses {used} of the weights, and the memory holds all.")
     lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")

@@ -22,9 +22,8 @@ class Questions:
     def __init__(self, questions: Mapping[str, str], retriever: HybridRetriever) -> None:
         if not questions:
             raise ValueError("no questions to ask")
-        self._ids = {
-            text: id_ for id_, text in reversed(list(questions.items()))
-        }  # of two with one text the first
+        # If two questions have the same text, the first one counts.
+        self._ids = {text: id_ for id_, text in reversed(list(questions.items()))}
         texts = tuple(dict.fromkeys(questions.values()))
         self.controls: dict[str, Control] = {
             "question": Choice("question", texts),

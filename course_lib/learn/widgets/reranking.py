@@ -31,9 +31,8 @@ class CachedReranker:
         """Return the score of each text for the query."""
         new = [text for text in dict.fromkeys(texts) if (query, text) not in self._scores]
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", EqualScoresWarning
-            )  # what counts is whether all of them are equal
+            # The widget itself says whether all scores are equal.
+            warnings.simplefilter("ignore", EqualScoresWarning)
             reranked = rerank(self.reranker, query, new)
         self._scores |= {(query, new[r.previous_rank - 1]): float(r.rerank_score or 0) for r in reranked}
         return [self._scores[query, text] for text in texts]

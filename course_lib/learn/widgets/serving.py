@@ -13,7 +13,7 @@ from course_lib.measure.load import poisson_arrivals
 from course_lib.plots import Picture, curves
 from course_lib.serve.batching import Server, continuously
 
-PATTERN = (1, 1, 1, 1, 4)  # lengths of successive answers, in lengths of a short answer
+PATTERN = (1, 1, 1, 1, 4)  # lengths of successive answers, relative to a short answer
 REQUESTS = 200  # requests in a simulation
 SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2)  # arrival rates of the curve, as shares of the capacity
 

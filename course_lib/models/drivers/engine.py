@@ -125,14 +125,18 @@ class Engine(ABC):
         return np.array(self._score(prompts, [texts] * len(prompts))).reshape(len(prompts), len(texts))
 
     def score_each(
-        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], *, prefix: Any = None
     ) -> list[NDArray[np.float64]]:
-        """As `score`, but with other continuations for each prompt: `texts[i]` continue `prompts[i]`."""
+        """As `score`, but with other continuations for each prompt: `texts[i]` continue `prompts[i]`.
+
+        prefix: what `read_prefix` returned, so that prompts with that beginning are read from its end.
+        """
         self._require("score")
         prompts = self._prompts(prompts, "score_each([{}], texts)")
         if len(texts) != len(prompts):
             raise InputError(f"{len(prompts)} prompts, {len(texts)} lists of texts", "score(prompts, labels)")
-        return self._score(prompts, [as_texts(t, f"texts[{i}]", "[{}]") for i, t in enumerate(texts)])
+        rows = [as_texts(t, f"texts[{i}]", "[{}]") for i, t in enumerate(texts)]
+        return self._score(prompts, rows, prefix)
 
     def log_probabilities(self, text: str) -> list[float]:
         """The natural log-probability of every token of `text`, given the tokens before it."""
@@ -240,7 +244,7 @@ class Engine(ABC):
         ) -> list[Reply]: ...
         def _stream(self, prompt: Prompt, options: Generation) -> Generator[str, None, Reply | None]: ...
         def _score(
-            self, prompts: list[Prompt], continuations: list[list[str]]
+            self, prompts: list[Prompt], continuations: list[list[str]], prefix: Any = None
         ) -> list[NDArray[np.float64]]: ...
         def _log_probabilities(self, text: str) -> list[float]: ...
         def _embed(self, texts: list[str]) -> NDArray[np.float32]: ...

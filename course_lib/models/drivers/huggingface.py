@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from course_lib.models.drivers.scoring import Prefix
+
 
 class HuggingFace(TorchEngine):
     """A causal language model with its tokenizer."""
@@ -229,7 +231,9 @@ class HuggingFace(TorchEngine):
         yield from filter(None, without_stops(pieces, options.stop))
         return self._reply(ids, answer, options)
 
-    def _score(self, prompts: list[Prompt], continuations: list[list[str]]) -> list[NDArray[np.float64]]:
+    def _score(
+        self, prompts: list[Prompt], continuations: list[list[str]], prefix: Any = None
+    ) -> list[NDArray[np.float64]]:
         from course_lib.models.drivers.scoring import score
 
         ids = [self.ids(p) for p in prompts]
@@ -240,7 +244,17 @@ class HuggingFace(TorchEngine):
         tails = [[tokens[text] for text in texts] for texts in continuations]
         longest = [len(p) + max(map(len, t), default=0) for p, t in zip(ids, tails, strict=True)]
         self._check_fits(max(longest, default=0))
-        return score(self.model, ids, tails)
+        return score(self.model, ids, tails, prefix)
+
+    def read_prefix(self, prompts: Sequence[Prompt]) -> Prefix:
+        """Read the beginning that prompts have in common once, for later calls of `score_each`.
+
+        It holds for this engine with the weights that it has now.
+        """
+        from course_lib.models.drivers.scoring import Prefix
+
+        self._require("score")
+        return Prefix.of(self.model, [self.ids(p) for p in self._prompts(prompts, "read_prefix([{}])")])
 
     def _log_probabilities(self, text: str) -> list[float]:
         from course_lib.models.drivers.scoring import log_probabilities

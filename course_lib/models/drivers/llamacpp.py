@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 
 # The samplers in transformers' order. Others, which a GGUF file may recommend, are left out.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
+# Samplers for greedy decoding (top_k 1); others would sort or sum the whole vocabulary for each token.
 GREEDY = [
     "penalties",
     "top_k",
-]  # with top_k 1; the others would sort or sum the whole vocabulary for each token
+]
 CHECKED_TOKENS = 8  # the number of generated tokens, to see whether llama.cpp enforces a schema
 MAX_CHECKED_SCHEMAS = 256
 

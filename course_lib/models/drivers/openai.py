@@ -40,7 +40,8 @@ class OpenAI(RemoteEngine):
 
     @property
     def parameters(self) -> int:
-        return int((self._model_info.get("meta") or {}).get("n_params") or 0)  # 0: only llama.cpp tells it
+        # 0 if unknown: only llama.cpp reports it.
+        return int((self._model_info.get("meta") or {}).get("n_params") or 0)
 
     def _connect(self) -> None:
         models = self._models()
@@ -54,7 +55,7 @@ class OpenAI(RemoteEngine):
             self._check_ollama()
         meta = self._model_info.get("meta") or {}
         context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # in vLLM, in llama.cpp
-        self.context = context if isinstance(context, int) else 0  # 0: the server does not tell it
+        self.context = context if isinstance(context, int) else 0  # 0: the server does not report it
 
     def _models(self) -> list[dict[str, Any]]:
         """The server's models. Raises CourseError if they are at /v1/models, and the address lacks /v1."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CELLS_PER_PASS = 2**25  # a limit on memory: the numbers in the mask, the logits, or the KV cache of one pass
-PROMPTS_PER_PASS = 32
+CELLS_PER_PASS = 2**25  # a limit on memory: the numbers in the mask or in the logits of one pass
+# The texts of a pass stand in one row: more tokens share its own cost, but each is compared with all of them.
+CPU_TOKENS_PER_PASS, GPU_TOKENS_PER_PASS = 256, 4096
+SHORT_PREFIX = 32  # so few tokens are read again in less time than a pass costs by itself
 
 Tokens = tuple[int, ...]
 
@@ -31,52 +33,107 @@ def log_probabilities(model: Any, ids: Sequence[int]) -> list[float]:
     return values
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A prompt without the beginning that all have in common, and the tails to score after it.
+class _Tree:
+    """Tails (continuations) to score after one prompt.
 
     Beginnings that several tails share are read once, so the tails form a tree (Cai et al. 2024,
-    arXiv:2401.10774): a node for every beginning of a tail but the whole tail. Node 0 is the empty one.
+    arXiv:2401.10774): a node for every beginning of a tail but the whole tail. Node 0 is the empty one, which
+    is the prompt's last token.
+
+    ids, depths: (nodes - 1,), each node's token and its distance from the prompt. visible: (nodes - 1,
+    nodes - 1), True where a node sees another one. steps: (node that is read, token after it), tail by tail.
     """
 
+    def __init__(self, tails: Sequence[Tokens]) -> None:
+        import numpy as np
+
+        beginnings = sorted(dict.fromkeys(t[:k] for t in tails for k in range(1, len(t))), key=len)
+        nodes = {beginning: i for i, beginning in enumerate([(), *beginnings])}
+        self.lengths = list(map(len, tails))
+        self.ids = np.array([beginning[-1] for beginning in beginnings], np.int64)
+        self.depths = np.array(list(map(len, beginnings)), np.int64)
+        self.visible = np.eye(len(beginnings), dtype=bool)
+        for i, beginning in enumerate(beginnings):
+            if parent := nodes[beginning[:-1]]:
+                self.visible[i] |= self.visible[parent - 1]
+        steps = [(nodes[tail[:k]], tail[k]) for tail in tails for k in range(len(tail))]
+        self.steps = np.array(steps, np.int64).reshape(-1, 2)
+
+
+class _Row(NamedTuple):
+    """A prompt, without the beginning that all have in common, and the tails to score after it."""
+
     prompt: Sequence[int]
-    tails: Sequence[Tokens]
-    nodes: dict[Tokens, int]
+    tree: _Tree
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens that are read."""
+        return len(self.prompt) + len(self.tree.ids)
+
+    def lay_out(self, cached: int, ids: NDArray[Any], positions: NDArray[Any], visible: NDArray[Any]) -> None:
+        """Fill in the prompt, then the nodes of its tails.
+
+        ids, positions: (tokens,). visible: (tokens, tokens), True where a token sees another one.
+        """
+        import numpy as np
+
+        length = len(self.prompt)
+        ids[:length], ids[length:] = self.prompt, self.tree.ids
+        positions[:length], positions[length:] = np.arange(length), length - 1 + self.tree.depths
+        positions += cached
+        visible[:length, :length] = np.tri(length, dtype=bool)
+        visible[length:, :length] = True
+        visible[length:, length:] = self.tree.visible
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The beginning that prompts have in common, and its KV cache, which is None without such a beginning."""
+
+    ids: Sequence[int] = ()
+    cache: Any = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, prompt: Sequence[int], tails: Sequence[Sequence[int]]) -> _Row:
-        whole = [tuple(tail) for tail in tails]
-        beginnings = {tail[:k]: None for tail in whole for k in range(1, len(tail))}
-        return cls(prompt, whole, {b: i for i, b in enumerate([(), *sorted(beginnings, key=len)])})
+    def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Prefix:
+        """Read the beginning that prompts have in common, where that takes less time than it saves."""
+        import torch
 
-    def __len__(self) -> int:
-        """The number of tokens that are read."""
-        return len(self.prompt) + len(self.nodes) - 1
+        # with a sliding window, a cache forgets tokens that the mask would have to leave out, too
+        ids = [] if _window(model) else _common_prefix(prompts)
+        if len(ids) * (len(prompts) - 1) < SHORT_PREFIX:
+            return cls()
+        with torch.inference_mode():
+            row = torch.tensor([ids], device=model.device)
+            return cls(ids, model(row, use_cache=True, logits_to_keep=1).past_key_values)
+
+    def begins(self, prompt: Sequence[int]) -> bool:
+        """Tell whether a prompt begins with it and has at least one more token."""
+        return len(prompt) > len(self.ids) and list(prompt[: len(self.ids)]) == list(self.ids)
 
 
 def score(
-    model: Any, prompts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tails: Sequence[Sequence[Sequence[int]]],
+    prefix: Prefix | None = None,
 ) -> list[NDArray[np.float64]]:
     """The log-probability of every tail (a continuation) of each prompt, summed over its tokens.
 
-    An empty tail has 0. The prompts' common prefix goes through the model once. The rest of a prompt and all
-    of its tails go through in one pass, in which a tail sees its prompt and itself. Raises ValueError for an
-    empty prompt.
+    An empty tail has 0. The prompts' common prefix goes through the model once, or not at all where they
+    begin with `prefix`, of the same model. The rest of a prompt and all of its tails go through in one pass,
+    in which a tail sees its prompt and itself. Raises ValueError for an empty prompt.
     """
     if not all(prompts):
         raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no token")
-    # with a sliding window, a cache forgets tokens that the mask would have to leave out, too
-    prefix = [] if _window(model) else _common_prefix(prompts)
-    rows = [_Row.of(p[len(prefix) :], t) for p, t in zip(prompts, tails, strict=True)]
-    cache = _prefill(model, prefix) if prefix else None
-    scores: list[Any] = [None] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    kept = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers) if cache else 0
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    for batch in _batches(rows, order, len(prefix), kept, vocabulary):
-        found = _score_batch(model, [rows[i] for i in batch], len(prefix), cache)
-        for i, values in zip(batch, found, strict=True):
-            scores[i] = values
+    if prefix is None or not all(map(prefix.begins, prompts)):
+        prefix = Prefix.of(model, prompts)
+    whole = [tuple(map(tuple, row)) for row in tails]
+    trees = {row: _Tree(row) for row in dict.fromkeys(whole)}
+    rows = [_Row(p[len(prefix.ids) :], trees[t]) for p, t in zip(prompts, whole, strict=True)]
+    scores: list[NDArray[np.float64]] = []
+    for batch in _batches(model, rows, len(prefix.ids)):
+        scores += _score_batch(model, batch, prefix)
     return scores
 
 
@@ -88,91 +145,52 @@ def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
     return [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
-def _prefill(model: Any, ids: list[int]) -> Any:
-    """Return the KV cache after these token ids."""
-    import torch
-
-    with torch.inference_mode():
-        row = torch.tensor([ids], device=model.device)
-        return model(row, use_cache=True, logits_to_keep=1).past_key_values
-
-
-def _batches(
-    rows: list[_Row], order: list[int], cached: int, kept: int, vocabulary: int
-) -> Iterator[list[int]]:
-    """Cut `order`, by which rows become longer, into batches within the limits; one row is always allowed.
-
-    kept: the size of the KV cache of the `cached` tokens, of which each row gets a copy that grows.
-    """
-    batch: list[int] = []
-    for i in order:
-        bigger = [rows[j] for j in (*batch, i)]
-        nodes = max(len(row.nodes) for row in bigger)
-        length = len(rows[i]) + nodes
-        copy_of_cache = kept * (cached + length) // max(cached, 1)
-        cells = max(length * (cached + length), nodes * vocabulary, copy_of_cache)
-        if batch and (len(bigger) > PROMPTS_PER_PASS or len(bigger) * cells > CELLS_PER_PASS):
+def _batches(model: Any, rows: Sequence[_Row], cached: int) -> Iterator[list[_Row]]:
+    """Cut the rows into batches for one pass each; one row is always allowed. cached: tokens before all."""
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    most = CPU_TOKENS_PER_PASS if model.device.type == "cpu" else GPU_TOKENS_PER_PASS
+    batch: list[_Row] = []
+    for row in rows:
+        bigger = [*batch, row]
+        length, read = sum(row.tokens for row in bigger), sum(len(row.tree.ids) + 1 for row in bigger)
+        cells = max(length * (cached + length), read * vocabulary)
+        if batch and (length > most or cells > CELLS_PER_PASS):
             yield batch
-            batch = []
-        batch = [*batch, i]
+            bigger = [row]
+        batch = bigger
     if batch:
         yield batch
 
 
-def _score_batch(model: Any, rows: list[_Row], cached: int, cache: Any) -> list[NDArray[np.float64]]:
-    """The scores of the tails of each row. cache: the KV cache of the `cached` tokens before all, or None."""
+def _score_batch(model: Any, rows: Sequence[_Row], prefix: Prefix) -> list[NDArray[np.float64]]:
+    """The scores of the tails of each row, all read in one pass."""
     import numpy as np
     import torch
 
-    length, width = max(len(row.prompt) for row in rows), max(len(row.nodes) for row in rows) - 1
-    ids, positions = np.zeros((2, len(rows), length + width), np.int64)
-    visible = np.zeros((len(rows), length + width, cached + length + width), bool)
-    for i, row in enumerate(rows):
-        _lay_out(row, length, cached, ids[i], positions[i], visible[i])
-    if cache is not None:
-        cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(len(rows))
+    cached, length = len(prefix.ids), sum(row.tokens for row in rows)
+    ids, positions = np.zeros((2, length), np.int64)
+    visible = np.zeros((length, cached + length), bool)
+    visible[:, :cached] = True
+    steps, begin = [], 0  # steps: (token that is read, token after it)
+    for row in rows:
+        part = slice(begin, begin := begin + row.tokens)
+        row.lay_out(cached, ids[part], positions[part], visible[part, cached:][:, part])
+        steps.append(np.add(row.tree.steps, (part.start + len(row.prompt) - 1, 0)))
     device = model.device
+    where, after = torch.tensor(np.concatenate(steps), device=device).unbind(1)
+    read, where = where.unique(return_inverse=True)
     with torch.inference_mode():
         logits = model(
-            torch.tensor(ids, device=device),
-            attention_mask=_mask(model, visible, positions),
-            position_ids=torch.tensor(positions, device=device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=width + 1,
-        ).logits.float()  # (rows, width + 1, vocabulary)
-        totals = logits.logsumexp(-1)
-        steps = [  # (row, node, next token), tail by tail
-            (i, row.nodes[tail[:k]], tail[k])
-            for i, row in enumerate(rows)
-            for tail in row.tails
-            for k in range(len(tail))
-        ]
-        where = torch.tensor(steps, dtype=torch.long, device=device).reshape(-1, 3).unbind(1)
-        values = iter((logits[where] - totals[where[:2]]).double().tolist())
-    return [np.array([sum(itertools.islice(values, len(tail))) for tail in row.tails]) for row in rows]
-
-
-def _lay_out(
-    row: _Row, length: int, cached: int, ids: NDArray[Any], positions: NDArray[Any], visible: NDArray[Any]
-) -> None:
-    """Fill in a row: padding, its prompt up to `length`, then the nodes of its tails.
-
-    ids, positions: (tokens,). visible: (tokens, cached + tokens), True where a token sees another one.
-    """
-    import numpy as np
-
-    start, (own, nodes) = length - len(row.prompt), (visible[:, cached:], len(row.nodes) - 1)
-    ids[start:length], positions[start:length] = row.prompt, cached + np.arange(len(row.prompt))
-    visible[start : length + nodes, :cached] = True
-    own[start:length, start:length] = np.tri(len(row.prompt), dtype=bool)
-    own[length : length + nodes, start:length] = True
-    for beginning, node in list(row.nodes.items())[1:]:
-        at = length + node - 1
-        ids[at], positions[at] = beginning[-1], cached + len(row.prompt) + len(beginning) - 1
-        own[at, [length + row.nodes[beginning[:k]] - 1 for k in range(1, len(beginning) + 1)]] = True
-    np.fill_diagonal(own, True)  # a softmax over nothing, in the padding, would be NaN
+            torch.tensor(ids[None], device=device),
+            attention_mask=_mask(model, visible[None], positions[None]),
+            position_ids=torch.tensor(positions[None], device=device),
+            past_key_values=copy.deepcopy(prefix.cache),  # which grows
+            use_cache=prefix.cache is not None,
+            logits_to_keep=read,
+        ).logits  # (1, tokens that are read, vocabulary)
+        logs = logits[0].float().log_softmax(-1)
+        values = iter(logs[where, after].double().tolist())
+    return [np.array([sum(itertools.islice(values, n)) for n in row.tree.lengths]) for row in rows]
 
 
 def _window(model: Any) -> int:

@@ -32,7 +32,10 @@ class TGI(RemoteEngine):
         self.context = int(info["max_total_tokens"])
 
     def _body(self, prompt: Prompt, options: Generation) -> dict[str, Any]:
-        """The request: temperature, top_p and top_k only where they act, since each makes TGI sample."""
+        """Return the request.
+
+        It has temperature, top_p and top_k only if they are set, since each makes TGI sample.
+        """
         parameters: dict[str, Any] = {
             "max_new_tokens": options.max_output_length,
             "repetition_penalty": options.repetition_penalty,

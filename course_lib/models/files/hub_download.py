@@ -171,7 +171,7 @@ def _fetch(
         if error.response.status_code == 416:  # range not satisfiable: the partial file is of other content
             cache.partial(file).unlink()
         raise
-    digest = cache.admit(file)
+    digest = cache.admit(file)  # moves the file into the cache if its hash is right, else removes it
     if digest != file.digest:
         raise CourseError(
             f"{source.repository}/{name} arrived with hash {digest[:12]}..., but the hub states "

@@ -139,7 +139,7 @@ def has_size(entry: catalog.Entry) -> bool:
 
 
 def require(entries: Iterable[catalog.Entry]) -> None:
-    """Raise CourseError for models that are not on this machine, with one command that downloads them all."""
+    """Raise CourseError if models are not on this machine, with one command that downloads all of them."""
     missing = {e.model: e for e in entries if on_this_machine(e) is False}
     if missing:
         sizes = ", ".join(f"{e.model} ({e.download_bytes / 1e6:,.0f} MB)" for e in missing.values())

@@ -11,7 +11,8 @@ from course_lib.errors import CourseError
 from course_lib.models.files.headers import Tensor, read_json, read_safetensors_header, weight_paths
 from course_lib.quiet import quiet
 
-MOST_LAYERS, DEPTH = 1_000, re.compile(r"(layers?|layers_per_block|depths?|experts)$")
+# The most layers of a config.json, and the fields that state numbers of layers or parts of them.
+MAX_LAYERS, DEPTH = 1_000, re.compile(r"(layers?|layers_per_block|depths?|experts)$")
 INTEGERS = ("i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
 OLD_BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias")  # older versions stored these constants
 
@@ -30,7 +31,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     import torch
     from transformers import AutoConfig, PreTrainedModel
 
-    check_depth(folder)
+    check_layer_count(folder)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **config)
     if getattr(settings, "quantization_config", None):
         return
@@ -70,7 +71,7 @@ def _model_class(auto_class: Any, settings: Any) -> Any:
     return _get_model_class(settings, mapping)
 
 
-def check_depth(folder: Path) -> None:
+def check_layer_count(folder: Path) -> None:
     """Raise CourseError for a config.json with so many layers that to build them would take hours."""
 
     def deepest(values: Any, named: bool) -> int:
@@ -80,8 +81,8 @@ def check_depth(folder: Path) -> None:
             return max((deepest(value, named) for value in values), default=0)
         return values if named and isinstance(values, int) else 0
 
-    if (layers := deepest(read_json(folder, "config.json"), False)) > MOST_LAYERS:
-        what = f"config.json of {folder.name} asks for {layers:,} layers, more than {MOST_LAYERS:,}"
+    if (layers := deepest(read_json(folder, "config.json"), False)) > MAX_LAYERS:
+        what = f"config.json of {folder.name} asks for {layers:,} layers, more than {MAX_LAYERS:,}"
         raise CourseError(what, "use the config.json that was saved with these weights")
 
 

@@ -1,6 +1,7 @@
-"""What llama.cpp needs to know of a model: its architecture and sizes, the names and layout of its tensors.
+"""Describe a model for llama.cpp: its architecture and sizes, and the names and layout of its tensors.
 
-The names come from the tables of the package gguf. What llama.cpp computes otherwise is refused.
+The names come from the tables of the package gguf. A model that llama.cpp would compute differently is
+refused.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ CLASSES = {  # class of transformers -> architecture of llama.cpp
 }
 # llama.cpp: every n-th layer of Gemma attends to the whole text, the others to a sliding window
 LAYERS_PER_FULL_ATTENTION = {"gemma2": 2, "gemma3": 6}
-LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}  # by which llama.cpp recognizes another scale of attention
+LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}  # llama.cpp scales the attention of the 27B models differently
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A model for llama.cpp.
 
-    name: llama.cpp's name. config: transformers' configuration with defaults filled in. label: the model's
-    name in messages.
+    name: the architecture in llama.cpp. config: transformers' configuration, with defaults filled in. label:
+    the model's name in messages.
     """
 
     name: str
@@ -59,13 +60,13 @@ class Architecture:
 
     @property
     def rope(self) -> dict[str, Any]:
-        """The settings of rotary positions of the layers that attend to the whole text."""
+        """The settings of rotary positions in the layers that attend to the whole text."""
         rope: dict[str, Any] = self.config["rope_parameters"]
         return rope.get("full_attention", rope)
 
     @property
     def sliding_rope(self) -> dict[str, Any] | None:
-        """The settings of rotary positions of layers with a sliding window, if they are others."""
+        """The settings of rotary positions in layers with a sliding window, if they differ."""
         sliding: dict[str, Any] | None = self.config["rope_parameters"].get("sliding_attention")
         return sliding
 
@@ -89,11 +90,11 @@ class Architecture:
         return str(target)
 
     def to_gguf(self, name: str, weight: Array) -> Array:
-        """Return a tensor of transformers as llama.cpp computes with it. name: transformers' name."""
+        """Return a tensor of transformers in llama.cpp's layout. name: transformers' name of it."""
         return self._convert(name, weight, inverse=False)
 
     def from_gguf(self, name: str, weight: Array) -> Array:
-        """Return a tensor of llama.cpp as transformers computes with it. name: transformers' name."""
+        """Return a tensor of llama.cpp in transformers' layout. name: transformers' name of it."""
         return self._convert(name, weight, inverse=True)
 
     def _convert(self, name: str, weight: Array, inverse: bool) -> Array:

@@ -19,15 +19,16 @@ from typing import Any, NamedTuple
 from course_lib.models.files.headers import Tensor
 
 MAGIC, VERSIONS = int.from_bytes(b"GGUF", "little"), (2, 3)
+# GGUF type code -> struct format character.
 SCALARS = dict(enumerate("BbHhIif?")) | {
     10: "Q",
     11: "q",
     12: "d",
-}  # GGUF type code -> struct format character
+}
 STRING, ARRAY = 8, 9  # the other GGUF type codes
 CONTROL = 3  # a type of token
 LENGTH = struct.Struct("<Q")
-SHORT = 1024  # numbers of an array that is always decoded: those with one value per layer are shorter
+SHORT = 1024  # arrays of fewer numbers, such as one value per layer, are always decoded
 Items = bool | Set[int]  # all items of an array, none, or those with these indices
 MAX_DIMENSIONS = 4  # llama.cpp's limit for a tensor
 
@@ -43,7 +44,8 @@ def control_tokens(path: Path) -> list[str]:
     """Return the texts of the tokens that mark structure, such as the beginning of a turn."""
     texts, kinds = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
     found = read_header(path, decode_arrays={kinds: True}).fields.get(kinds, ())
-    wanted = {i for i, kind in enumerate(found) if kind == CONTROL}  # texts of all 49,000 left 4 MB behind
+    # Only these: the texts of all 49,000 tokens would take 4 MB.
+    wanted = {i for i, kind in enumerate(found) if kind == CONTROL}
     return read_header(path, decode_arrays={texts: wanted}).fields.get(texts) or []
 
 

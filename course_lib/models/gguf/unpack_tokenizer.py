@@ -7,6 +7,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.gguf.tokenizer import KEY, NORMALIZER
 
+# Regular expressions by which tokenizers split a text before BPE.
 END = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + END
 UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
@@ -18,14 +19,14 @@ REGEXES = {  # llama.cpp's name of a way to split texts (llama-vocab.cpp) -> its
     "deepseek-r1-qwen": LLAMA_3.replace("{1,3}", ""),
     "tekken": TEKKEN + END.replace(r"[\r\n]*|\s*", r"[\r\n/]*|\s*"),
 }
-READS_WHOLE_WORDS_FIRST = ("llama-bpe", "tekken")  # a word that is a token needs no merges
+READS_WHOLE_WORDS_FIRST = ("llama-bpe", "tekken")  # tokenizers that take a whole word first, if it is a token
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # gguf.TokenType
 
 
 def unpack_tokenizer(fields: dict[str, Any], name: str) -> Any:
     """Return a tokenizer of transformers for the fields of a GGUF file with decoded arrays.
 
-    Raises CourseError for a kind that is not supported. Whether the ids are the same is left to the caller.
+    Raises CourseError for a kind that is not supported. The caller has to check that the ids are the same.
     """
     from tokenizers import AddedToken, processors
     from transformers import PreTrainedTokenizerFast

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 SHARD_BYTES = 2 * 10**9  # the size of one file; this many bytes are in memory at a time
-WEIGHTS_AT_A_TIME = 4_000_000  # in 32 bits
+WEIGHTS_AT_A_TIME = 4_000_000  # that are in memory in 32 bits
 ROPE_FREQUENCIES = "rope_freqs.weight"
 LLAMA_3_ROPE = {  # all published models have these; the factor differs
     "low_freq_factor": 1.0,
@@ -86,7 +86,7 @@ def unpack(file: Path, folder: Path) -> None:
 
 
 def _architecture(header: Header, label: str) -> Architecture:
-    """Return the architecture with transformers' configuration, from the fields of a GGUF file."""
+    """Return the architecture, with a configuration of transformers made from the fields of a GGUF file."""
     from transformers import AutoConfig
 
     fields, tensors = header
@@ -126,14 +126,14 @@ def _architecture(header: Header, label: str) -> Architecture:
 
 
 def _as_written(value: Any) -> Any:
-    """Return a number of 32 bits as it was written before: 1e-05 for 9.999999747378752e-06."""
+    """Return a 32-bit number with the digits that were written: 1e-05 for 9.999999747378752e-06."""
     import numpy as np
 
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _rope(sizes: dict[str, Any], name: str, label: str) -> dict[str, Any]:
-    """Return the settings of rotary positions, without the scaling of Llama 3."""
+    """Return the settings of rotary positions, except for Llama 3's own scaling."""
     kind = sizes.get("rope.scaling.type", "none")
     if kind not in ("none", "linear"):
         raise CourseError(f"{label} stretches its positions by {kind}", USE_FOLDER)
@@ -147,7 +147,7 @@ def _rope(sizes: dict[str, Any], name: str, label: str) -> dict[str, Any]:
 
 
 def _with_llama_3_rope(file: Path, tensor: Tensor, architecture: Architecture) -> Architecture:
-    """Return the architecture with Llama 3's settings of positions, which the file has only as divisors."""
+    """Return the architecture with Llama 3's scaling of positions, which the file only has as divisors."""
     import numpy as np
 
     divisors = np.fromfile(file, np.float32, math.prod(tensor.shape), offset=tensor.offset)
@@ -160,6 +160,7 @@ def _with_llama_3_rope(file: Path, tensor: Tensor, architecture: Architecture) -
 
 
 def _gemma(sizes: dict[str, Any], name: str, width: int) -> dict[str, Any]:
+    """Return the settings that only Gemma has. width: of an attention head."""
     is_27b = sizes["block_count"] == LAYERS_OF_27B[name]
     scalar = sizes["embedding_length"] // sizes["attention.head_count"] if is_27b else width
     caps = {"gemma2": (50.0, 30.0), "gemma3": (None, None)}[name]  # llama.cpp's defaults
@@ -198,7 +199,10 @@ def _write_config(folder: Path, architecture: Architecture, fields: dict[str, An
 
 
 def _tensors(header: Header, architecture: Architecture) -> dict[str, Tensor]:
-    """Return transformers' name -> tensor in the file. Raises CourseError unless each has its counterpart."""
+    """Return transformers' tensor name -> tensor in the file.
+
+    Raises CourseError unless both have the same tensors in the same shapes.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -252,7 +256,7 @@ def _write_weights(folder: Path, file: Path, tensors: dict[str, Tensor], archite
 
 
 def _split(tensors: dict[str, Tensor]) -> Iterator[list[str]]:
-    """Yield the names of tensors that go to one file."""
+    """Yield the names of the tensors for each file."""
     names: list[str] = []
     size = 0
     for name, tensor in tensors.items():
@@ -265,7 +269,7 @@ def _split(tensors: dict[str, Tensor]) -> Iterator[list[str]]:
 
 
 def _weight(data: mmap.mmap, name: str, tensor: Tensor, architecture: Architecture) -> torch.Tensor:
-    """Return a tensor, read from the file's bytes, in transformers' layout."""
+    """Return a tensor in transformers' layout, from the file's bytes."""
     import gguf
     import numpy as np
     import torch

@@ -19,8 +19,8 @@ def _round_up_tokens(tokens: int) -> int:
 def _cached_tokens(sizes: Architecture, context: int, driver: Driver) -> tuple[int, int]:
     """Return the cached tokens per text in a full-attention layer and in a sliding-window layer.
 
-    In the latter, transformers caches the window; llama.cpp caches the window plus one prompt chunk, or all
-    tokens for families without `rolling_cache` (Mistral, Phi-3).
+    In the latter kind, transformers caches the window; llama.cpp caches the window plus one prompt chunk, or
+    all tokens for families without `rolling_cache` (Mistral, Phi-3).
     """
     if driver == "huggingface":
         return context, min(context, sizes.window or context)

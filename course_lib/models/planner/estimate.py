@@ -156,7 +156,10 @@ def plan(
 
 @functools.lru_cache(maxsize=1024)  # the longest context that fits is found by many plans of one model
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
-    """Return the bytes of a GGUF file; norms have 32 bits in it, and an encoder's positions and segments."""
+    """Return the bytes of a GGUF file.
+
+    Norms have 32 bits in it, and so have an encoder's positions and segments.
+    """
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
     layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))
     positions = sizes.embedding_parameters - sum(t.weights for t in tensors if "blk." not in t.name)

@@ -1,4 +1,7 @@
-"""Read a model's sizes and the bytes of its weights from its own files, of GGUF or safetensors."""
+"""Read a model's sizes and the bytes of its weights from its own files, GGUF or safetensors.
+
+The sizes (`Architecture`) are the numbers of layers, heads and so on.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ from course_lib.models.planner.buffers import Driver
 # llama.cpp's names of the model types that have another name in transformers (src/llama-arch.cpp).
 GGUF_TYPES = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe", "llama4": "llama4_text"}
 ENCODERS = re.compile(r"bert|embedding")
-# Fields of models that keep something else than keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
+# Fields of models whose cache is not one of keys and values of all heads: Mamba, RWKV, DeepSeek, T5.
 OTHER_MEMORY = re.compile(r"\.(ssm|wkv|shortconv)\.|kv_lora_rank|relative_buckets_count")
 EMBEDDING = re.compile(r"embed|embd|lm_head|^output\.weight$")
 EXPERTS = re.compile(r"_exps\.|\.experts\.")
 NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}  # a type in files -> its name in FORMATS
+# The fix for a model whose memory cannot be predicted.
 MEASURE = "load it with a short context, and measure its memory"
 
 
@@ -53,7 +57,7 @@ class StoredModel(NamedTuple):
 
 
 def stored_model(path: Path) -> StoredModel:
-    """Return what the headers of a .gguf file (and its other shards) or a folder with safetensors say.
+    """Return what the headers of a .gguf file (with its shards) or a safetensors folder state.
 
     Raises CourseError if a file is missing or damaged, or its memory cannot be computed from its header.
     """
@@ -148,11 +152,11 @@ def _gguf_header(path: Path) -> Header:
 
 
 def _gguf_architecture(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Architecture:
-    """Return the sizes by the header of a GGUF file.
+    """Return the sizes stated in the header of a GGUF file.
 
-    A type of model that is not in FAMILIES counts as one that attends to all tokens in every layer, which is
-    an upper bound. Raises CourseError for a missing field, for an adapter, and for a model that keeps
-    something else than keys and values.
+    A model type that is not in FAMILIES is treated as attending to all tokens in every layer, which gives an
+    upper bound. Raises CourseError for a missing field, for an adapter, and for a model whose cache is not
+    one of keys and values.
     """
     kind = str(fields.get("general.architecture", "none"))
     if fields.get("general.type", "model") != "model":

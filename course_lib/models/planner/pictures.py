@@ -1,10 +1,9 @@
 """Estimate how much memory a model that draws pictures will need, by component, and on which GPU it fits.
 
-Weights are exact. The memory for activations is what torch's
-operations allocate, with an attention that does not keep its matrix of scores; diffusers' own measurements on
-a GPU are within 3% of the sum. Not counted: work space of cuDNN, fragmentation, a GPU's context and the
-program itself, for which `usable_bytes` keeps a tenth free; the scales of int8 (0.1%); what bitsandbytes
-holds while it multiplies.
+Weights are exact. Activations are what torch's operations allocate, with attention that does not store its
+score matrix. The sum is within 3% of diffusers' own measurements on a GPU. Not counted: work space of cuDNN,
+fragmentation, a GPU's context and the program itself, for which `usable_bytes` keeps a tenth free; the scales
+of int8 (0.1%); what bitsandbytes holds while it multiplies.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from course_lib.tables import table
 Offload = Literal["none", "model"]
 FORMATS = (*BITSANDBYTES, *WHOLE)
 PIXEL_STEP = 8  # one latent value stands for 8 x 8 pixels
-MAX_SIDE = 8192
+MAX_SIDE = 8192  # pixels
 # What `ways` compares: the formats of the transformer and of the text encoders, and what is offloaded.
 WAYS: tuple[tuple[str | None, str | None, Offload], ...] = (
     (None, None, "none"),
@@ -134,7 +133,7 @@ def plan_pictures(
 
 
 def ways(model: str, *, width: int = 1024, height: int = 1024, batch: int = 1) -> Iterator[PicturePlan]:
-    """Yield the plans of a model with and without quantization and offloading, the most faithful first."""
+    """Yield the plans of a model with and without quantization and offloading, the least compressed first."""
     for weight_format, text_format, offload in WAYS:
         yield plan_pictures(
             model,
@@ -160,7 +159,7 @@ def ways_table(model: str, *, width: int = 1024, height: int = 1024, batch: int 
 
 
 def smallest_gpu(needed: int) -> str | None:
-    """Return the GPU of the planner with the least memory that has so many bytes, less the reserve."""
+    """Return the smallest GPU whose usable memory holds `needed` bytes, or None."""
     cards = sorted((size, name) for name, size in GPUS.items() if "RAM" not in name)
     return next((name for _, name in cards if usable_bytes(name) >= needed), None)
 

@@ -25,6 +25,7 @@ SMALL_BLOCK = 32
 # The type for rows that are not a multiple of 256 weights.
 FALLBACK = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 WHOLE = ("float32", "float16", "bfloat16")
+# Mixtures that store attn_output in q5_k if the model has eight experts.
 EIGHT_EXPERTS_OUTPUT = ("q2_k", "q3_k_s", "q3_k_m", "iq4_nl", "q4_k_s", "q4_k_m")
 
 
@@ -65,7 +66,7 @@ def tensor_types(sizes: Architecture, mixture: str, pure: bool = False) -> tuple
 
 
 def _fitting(kind: str, columns: int, name: str) -> str:
-    """Return a type that divides rows of so many weights into its blocks."""
+    """Return `kind`, or its substitute if rows of `columns` weights do not divide into blocks."""
     if kind in WHOLE or columns % BLOCKS.get(kind, SMALL_BLOCK) == 0:
         return kind
     if kind in FALLBACK:

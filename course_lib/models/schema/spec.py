@@ -258,9 +258,8 @@ def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
         source = source_from_text(catalog.shipped_folder(text) or text)
         fitting = ("task", "query_prefix", "passage_prefix")
         known = {"source": source} | {k: v for k, v in known.items() if k in fitting}
-    if fields.get("task", known.get("task")) != known.get(
-        "task"
-    ):  # the prefixes are for the catalogue's task
+    # The catalogue's prefixes hold only for its own task.
+    if fields.get("task", known.get("task")) != known.get("task"):
         known = {k: v for k, v in known.items() if k not in ("query_prefix", "passage_prefix")}
     given = fields.get("adapters", ())
     if "adapters" in known and isinstance(given, list | tuple):

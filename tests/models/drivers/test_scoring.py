@@ -80,6 +80,41 @@ def test_each_prompt_may_have_its_own_continuations():
         model.score_each(prompts, [TAILS])
 
 
+def tokens_read(engine, call):
+    """Return how many tokens the model reads in each pass of a call."""
+    passes: list[int] = []
+    hook = engine.model.register_forward_pre_hook(
+        lambda model, args, kwargs: passes.append(args[0].numel()), with_kwargs=True
+    )
+    try:
+        call()
+    finally:
+        hook.remove()
+    return passes
+
+
+def test_a_beginning_that_was_read_is_not_read_again():
+    model, prompts, texts = load("haneul-300k"), PROMPTS[0], [TAILS] * 4
+    prefix = model.read_prefix(prompts[:2])
+    assert len(prefix.ids) > 30 and prefix.cache.get_seq_length() == len(prefix.ids)
+    expected = np.vstack([model.score([prompt], TAILS) for prompt in prompts])
+    for _ in range(2):  # the first use changes nothing
+        assert np.allclose(model.score_each(prompts, texts, prefix=prefix), expected, atol=1e-3)
+    without = tokens_read(model, lambda: model.score_each(prompts[:1], texts[:1]))
+    with_it = tokens_read(model, lambda: model.score_each(prompts[:1], texts[:1], prefix=prefix))
+    assert sum(without) - sum(with_it) == len(prefix.ids)
+    other = ["Another beginning.", COMMON]  # the second has no token after the prefix
+    alone = np.vstack([model.score([prompt], TAILS) for prompt in other])
+    assert np.allclose(model.score_each(other, texts[:2], prefix=prefix), alone, atol=1e-3)
+
+
+def test_a_beginning_too_short_to_pay_is_read_with_each_prompt():
+    model = load("haneul-300k")
+    assert model.read_prefix(["lost card", "Fee?"]).cache is None
+    passes = tokens_read(model, lambda: model.score(["lost card", "Fee?"], TAILS))
+    assert len(passes) == 1
+
+
 def test_a_prompt_without_a_token_is_refused():
     with pytest.raises(ValueError, match="prompt 1 has no token"):
         scoring.score(None, [[1], []], [[[2]], [[2]]])
