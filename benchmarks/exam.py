@@ -1,9 +1,9 @@
 """The exam: the weights of the system "best", KorQuAD, and the whole run of 515 questions.
 
-`python -m benchmarks.exam korean` fits the weights of `extract` on the practice questions and shows, for
-several thresholds, what they do there and on the held-back ones. `python -m benchmarks.exam refusals` does so
-for `routed.SIGNAL_WEIGHTS`. `python -m benchmarks.exam korquad` reads paragraphs of KorQuAD, from
-COURSE_DATA_DIR. `python -m benchmarks.exam whole` takes the exam with "best".
+`python -m benchmarks.exam korean` fits the weights of `extract` on the practice questions, then those of a
+refusal on practice and held-back questions, and shows in cross-validation what several thresholds do there.
+`python -m benchmarks.exam refusals` does so for `routed.SIGNAL_WEIGHTS`, `korquad`
+reads paragraphs of KorQuAD, from COURSE_DATA_DIR, and `whole` takes the exam with "best".
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from course_lib import data
 from course_lib.data import Question
-from course_lib.exam.extract import Candidate, SentenceReader
+from course_lib.exam.extract import Candidate, SentenceReader, score
 from course_lib.exam.haneul import haneul_exam, questions_of
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.report import report
@@ -33,6 +35,7 @@ from course_lib.models import load
 from course_lib.models.catalog import role
 from course_lib.rag import evaluate
 from course_lib.rag.answering import exact_match
+from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import public_sets
 from course_lib.tables import table
 
@@ -56,26 +59,33 @@ def measured(best: RoutedReader, questions: list[Question]) -> tuple[np.ndarray[
 def refusals() -> None:
     base = load(role("knowledge").adapter_of)
     best = RoutedReader(handbook_search(), base, engine("knowledge"), handbook_topics())
-    practice, held_back = short_questions("train"), short_questions("validation")
-    rows, _ = measured(best, practice)
+    questions = short_questions("train") + short_questions("validation")
+    rows, right = measured(best, questions)
+    judge(rows, right, [bool(q.gold) for q in questions])
+
+
+def judge(rows: np.ndarray[Any, Any], right: list[bool], answerable: list[bool]) -> None:
+    """Fit and show the weights of a refusal's signals; what thresholds do, in five-fold cross-validation."""
     model = LogisticRegression(class_weight="balanced", C=1000, max_iter=5000)
-    model.fit(rows, [bool(q.gold) for q in practice])
-    print("weights", model.coef_[0].round(3).tolist(), "intercept", round(float(model.intercept_[0]), 1))
-    rows, right = measured(best, held_back)
-    thresholds(model.decision_function(rows), right, [bool(q.gold) for q in held_back])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    logits = cross_val_predict(model, rows, answerable, cv=folds, method="decision_function")
+    model.fit(rows, answerable)
+    print("weights", model.coef_[0].round(3).tolist(), "intercept", round(float(model.intercept_[0]), 2))
+    print(f"area under the ROC curve {roc_auc_score(answerable, logits):.3f}")
+    thresholds(logits, right, answerable)
 
 
 def thresholds(logits: np.ndarray[Any, Any], right: list[bool], answerable: list[bool]) -> None:
     """Show what each threshold does: right answers given, and refusals of what has no answer."""
     asked, shown = np.array(answerable), []
-    for lowest in (-2.0, -1.5, -1.0, -0.7, -0.4, 0.0, 0.4, 0.8, 1.25, 1.6, 2.0):
+    for lowest in np.arange(-1.0, 3.1, 0.25):
         kept = logits >= lowest
         given, points = (
             (kept & np.array(right))[asked].mean(),
             (kept & np.array(right)).sum() + (~kept & ~asked).sum(),
         )
         shown.append(
-            [lowest, f"{given:.0%}", f"{(~kept)[~asked].mean():.0%}", f"{(~kept)[asked].mean():.0%}", points]
+            [lowest, f"{given:.1%}", f"{(~kept)[~asked].mean():.1%}", f"{(~kept)[asked].mean():.1%}", points]
         )
     heads = ["lowest", "right, of the answerable", "refused, of the others", "refused falsely", "points"]
     print(table(heads, shown))
@@ -100,25 +110,13 @@ def korean() -> None:
         ]
         found |= {q.id: reader.candidates(q.question, q.options) for q in mine}
     weights = fitted([(found[q.id], str(q.answer)) for q in practice if q.id in found])
+    print("WEIGHTS", weights.round(2).tolist(), "(a refusal's are fitted with those of `extract`)")
     reader = korean_reader(practice)
-    judge = None
-    for name, questions in (("practice", practice), ("held-back", held_back)):
-        short = [q for q in questions if not q.options and len(reader.named(q.question)) == 1]
-        read = found if name == "practice" else {q.id: reader.candidates(q.question) for q in short}
-        best = [max(read[q.id], key=lambda c: float(weights @ c.signals)) for q in short]
-        rows = [
-            reader.support(q.question, float(weights @ b.signals)) for q, b in zip(short, best, strict=True)
-        ]
-        answerable = [q.kind != "refuse" for q in short]
-        if judge is None:
-            judge = LogisticRegression(class_weight="balanced").fit(rows, answerable)
-            print("WEIGHTS", weights.round(2).tolist())
-            print(
-                "SUPPORT", judge.coef_[0].round(3).tolist(), "INTERCEPT", round(float(judge.intercept_[0]), 2)
-            )
-        right = [exact_match(b.text, str(q.answer)) for q, b in zip(short, best, strict=True)]
-        print(name)
-        thresholds(judge.decision_function(rows), right, answerable)
+    short = [q for q in practice + held_back if not q.options and len(reader.named(q.question)) == 1]
+    best = [max(found.get(q.id) or reader.candidates(q.question), key=score) for q in short]
+    rows = [reader.support(q.question, b) for q, b in zip(short, best, strict=True)]
+    right = [exact_match(b.text, str(q.answer)) for q, b in zip(short, best, strict=True)]
+    judge(np.array(rows), right, [q.kind != "refuse" for q in short])
 
 
 def fitted(asked: list[tuple[list[Candidate], str]]) -> np.ndarray[Any, Any]:
@@ -170,11 +168,15 @@ def whole() -> None:
     with tempfile.TemporaryDirectory() as folder:
         given = run_exam(questions, [best, build("guess")], Path(folder) / "run.jsonl", minutes=270)
     print(f"loaded in {loaded:.0f} s\n{report(questions, given)}")
+    answers = {each.id: each.answer for each in given}
     for language in ("en", "ko"):
-        mine = [q for q in questions if q.language == language and q.kind != "refuse"]
-        answers = {each.id: each.answer for each in given}
-        share = sum(exact_match(answers[q.id], str(q.answer)) for q in mine) / len(mine)
-        print(f"{language}: {share:.0%} of {len(mine)} with an answer are right")
+        mine = [q for q in questions if q.language == language]
+        asked = [q for q in mine if q.kind != "refuse"]
+        right = sum(exact_match(answers[q.id], str(q.answer)) for q in asked)
+        vain = sum(answers[q.id] != REFUSAL for q in mine if q.kind == "refuse")
+        print(
+            f"{language}: {right} of {len(asked)} right; {vain} of the other {len(mine) - len(asked)} in vain"
+        )
 
 
 PARTS = {"korean": korean, "korquad": korquad, "refusals": refusals, "whole": whole}

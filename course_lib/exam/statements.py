@@ -1,4 +1,4 @@
-"""Split Korean text into statements, find product names, and find texts that may be an answer.
+"""Find product names in Korean text, and texts that may be an answer.
 
 The form of an answer is its unit or punctuation, such as 원 for an amount of money.
 """
@@ -6,9 +6,7 @@ The form of an answer is its unit or punctuation, such as 원 for an amount of m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-
-from course_lib.retrieval.sentences import split_sentences
+from collections.abc import Iterable
 
 # A code, date, telephone number, time, percentage, or number with its unit.
 NUMBER = re.compile(
@@ -20,7 +18,6 @@ PARTICLE = re.compile(
     r"(?:입니다|이며|이고|이므로|이니|뿐|에게|에서|으로|까지|부터|[은는이가을를의에과와도로며고])?[.,!?;)]*$"
 )
 MAX_WORDS = 6  # of an answer without a number
-GLOSS = re.compile(r"\([A-Z][^()]*\)")  # the English name in brackets after a Korean one
 
 # Question words -> a pattern for the answer that they ask for, the more specific ones first.
 FORMS = tuple(
@@ -87,22 +84,6 @@ def names(texts: Iterable[str]) -> list[str]:
         runs = (" ".join(words[start:]) for start in range(len(words) - 1))
         found |= {next((run for run in runs if whole.count(run) > 2), "")}
     return sorted(found - {""}, key=lambda name: (-len(name), name))
-
-
-def statements(text: str) -> Iterator[str]:
-    """Yield the statements of a text: sentences, list items, and table cells with their headers."""
-    header: list[str] | None = None
-    for line in GLOSS.sub("", text).split("\n"):
-        if not line.startswith("|"):
-            header = None
-            yield from filter(None, (sentence.strip(" -") for sentence in split_sentences(line)))
-            continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if header is None:
-            header = cells
-        elif cells[0].strip("-"):
-            for column, cell in zip(header[1:], cells[1:], strict=False):
-                yield f"{column} {cells[0]}: {cell}"
 
 
 def spans(statement: str) -> list[tuple[int, str]]:

@@ -20,7 +20,6 @@ from course_lib.exam.haneul import questions_of
 from course_lib.exam.questions import ExamQuestion
 from course_lib.exam.routed import RoutedReader
 from course_lib.exam.run import System, guess
-from course_lib.exam.statements import GLOSS
 from course_lib.exam.systems import Reader
 from course_lib.models import load
 from course_lib.models.catalog import role
@@ -29,6 +28,7 @@ from course_lib.rag.answering import exam
 from course_lib.rag.prompt import Source
 from course_lib.rag.topics import StatedTopics
 from course_lib.retrieval import HybridRetriever, LateInteraction, Tokenizer
+from course_lib.retrieval.sentences import GLOSS
 
 Answer = Callable[[ExamQuestion], str]
 

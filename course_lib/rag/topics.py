@@ -3,13 +3,15 @@
 The topic of a question is the attribute that it asks for, such as a credit card's annual fee. Two linear
 classifiers over sentence embeddings know 216 topics, which they learned from the handbooks of other banks
 (models/haneul-topics). The classifier "asked" reads a question, "stated" reads each sentence of the handbook.
+Both read "product" in place of a product's name, which tells nothing about the topic.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,11 @@ from course_lib.models import catalog
 from course_lib.models.manager import ModelManager
 from course_lib.rag.evaluate import softmax
 from course_lib.rag.prompt import Source
-from course_lib.retrieval.sentences import split_sentences
+from course_lib.retrieval.sentences import statements
 
 FOLDER = data.MODELS / "haneul-topics"
 WEIGHTS_FILE = "topics.safetensors"
+PRODUCT = "product"  # stands for the name of a product
 SCALE = 10.0  # factor of the unit-length embeddings before a classifier
 SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
 
@@ -32,17 +35,19 @@ class StatedTopics:
     """Estimates whether the passages about a question's product state what it asks.
 
     passages: of a handbook. names: of its products. Only passages that name the product in question count,
-    since a passage about another product may state the same attribute.
+    and not their sentences that name other products only: these may state the same attribute.
     """
 
     def __init__(self, passages: Sequence[Source], names: Collection[str]) -> None:
         self.passages, self.names = passages, names
+        longest = sorted(names, key=len, reverse=True)
+        self._name = re.compile("|".join(map(re.escape, longest)) or r"(?!)", re.IGNORECASE)
         self._stated = functools.cache(self._highest)
+        self._probabilities = functools.cache(self._read)
 
     def named(self, question: str) -> str:
         """Return the longest product name in a question, in lower case; "" if there is none."""
-        found = (name.lower() for name in self.names if name.lower() in question.lower())
-        return max(found, key=len, default="")
+        return max(self._named_in(question), key=len, default="")
 
     def about(self, name: str, passages: Sequence[Source] | None = None) -> list[Source]:
         """Return the passages that contain a product name. passages: by default all. name: in lower case."""
@@ -56,27 +61,32 @@ class StatedTopics:
         """
         name, share = self.named(question), 0.0
         if name and self.about(name):
-            share = float(_probabilities("asked", [question])[0] @ self._stated(name))
+            stated = self._stated(name)
+            kinds = _weights()["kinds"]
+            kind = np.bincount(kinds, stated).argmax()
+            asked = _probabilities("asked", [self._name.sub(PRODUCT, question)])[0] * (kinds == kind)
+            share = float(asked @ stated / asked.sum())
         return math.log((share + SMOOTHING) / (1 - share + SMOOTHING))
 
+    def _named_in(self, text: str) -> set[str]:
+        return {name.lower() for name in self._name.findall(text)}
+
     def _highest(self, name: str) -> NDArray[np.float32]:
-        """Return, for each topic, the highest probability that a sentence about the product states it."""
-        highest: NDArray[np.float32] = np.max([_stated(source) for source in self.about(name)], axis=0)
+        """Return for each topic the probability of the sentence about a product that states it best."""
+        rows = [
+            row
+            for source in self.about(name)
+            for names, row in zip(*self._probabilities(source), strict=True)
+            if name in names or not names
+        ]
+        highest: NDArray[np.float32] = np.max(rows, axis=0)
         return highest
 
-
-@functools.cache  # a passage may name several products
-def _stated(source: Source) -> NDArray[np.float32]:
-    """Return, for each topic, the highest probability that a sentence (or the title) states it."""
-    probabilities = _probabilities("stated", [source.title, *sentences(source.text)])
-    highest: NDArray[np.float32] = probabilities[:, :-1].max(axis=0)
-    return highest
-
-
-def sentences(text: str) -> Iterator[str]:
-    """Yield the sentences of a text; a line break also ends a sentence."""
-    for line in text.split("\n"):
-        yield from filter(None, map(str.strip, split_sentences(line)))
+    def _read(self, source: Source) -> tuple[list[set[str]], NDArray[np.float32]]:
+        """Return the names in each sentence of a passage, and in its title, and the topics' probabilities."""
+        texts = [source.title, *statements(source.text)]
+        hidden = [self._name.sub(PRODUCT, text) for text in texts]
+        return [self._named_in(text) for text in texts], _probabilities("stated", hidden)[:, :-1]
 
 
 def _probabilities(classifier: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -92,4 +102,7 @@ def _weights() -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     data.verify(FOLDER, data.restore("models/haneul-topics"))
-    return {name: array.astype(np.float32) for name, array in load_file(FOLDER / WEIGHTS_FILE).items()}
+    return {
+        name: array if name == "kinds" else array.astype(np.float32)
+        for name, array in load_file(FOLDER / WEIGHTS_FILE).items()
+    }

@@ -1,4 +1,4 @@
-"""Find the ends of sentences in English and Korean. `outline` splits texts at them."""
+"""Find the ends of sentences in English and Korean. `outline` splits texts at them; lists and tables, too."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ ABBREVIATIONS = frozenset(
 BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
 HEAD_CHARACTERS = 16  # before a mark, that are looked at
 NONSPACE = re.compile(r"\S")
+GLOSS = re.compile(r"\([A-Z][^()]*\)")  # the English name in brackets behind a Korean one
 
 
 def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
@@ -41,6 +42,22 @@ def split_sentences(line: str) -> Iterator[str]:
     for end in sentence_ends(line, 0, len(line)):
         yield line[start:end]
         start = end
+
+
+def statements(text: str) -> Iterator[str]:
+    """Yield the sentences of a text, its list items, and the cells of its tables with both headers."""
+    header: list[str] | None = None
+    for line in GLOSS.sub("", text).split("\n"):
+        if not line.startswith("|"):
+            header = None
+            yield from filter(None, (sentence.strip(" -") for sentence in split_sentences(line)))
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if header is None:
+            header = cells
+        elif cells[0].strip("-"):
+            for column, cell in zip(header[1:], cells[1:], strict=False):
+                yield f"{column} {cells[0]}: {cell}"
 
 
 def _ends_sentence(text: str, start: int, mark: re.Match[str], end: int) -> bool:

@@ -33,7 +33,8 @@ from course_lib.measure import machine
 from course_lib.models import catalog
 from course_lib.models.manager import ModelManager
 from course_lib.rag import korean_topics
-from course_lib.rag.topics import FOLDER, SCALE, WEIGHTS_FILE, sentences
+from course_lib.rag.topics import FOLDER, PRODUCT, SCALE, WEIGHTS_FILE
+from course_lib.retrieval.sentences import statements
 
 CARD = (Path(__file__).parent / "topics_card.md").read_text("utf-8")
 BANKS, COPIES = 40, 2  # the number of banks; how often each sentence template is filled in
@@ -71,8 +72,8 @@ def asked(rng: random.Random) -> Iterator[Row]:
         text = schema.texts()[kind].attributes[attribute]
         general = rng.choices(schema.common()["asks"], k=GENERAL)
         for template in [*text.asks, *general]:
-            bank, entity = draw(kind, rng)
-            yield template.format(name=entity.name, bank=bank.name, label=text.label), topic
+            bank, _ = draw(kind, rng)
+            yield template.format(name=PRODUCT, bank=bank.name, label=text.label), topic
 
 
 def stated(rng: random.Random) -> Iterator[Row]:
@@ -85,10 +86,10 @@ def stated(rng: random.Random) -> Iterator[Row]:
         for template in schema.texts()[kind].attributes[attribute].says * COPIES:
             _, entity = draw(kind, rng)
             value = slot_text(entity.facts[attribute], "value")
-            yield template.format(name=entity.name, bank="the bank", value=value), topic
+            yield template.format(name=PRODUCT, bank="the bank", value=value), topic
     for kind, written in templates().items():
         for passage in written:
-            for sentence in sentences(passage.text):
+            for sentence in statements(passage.text):
                 for _ in range(COPIES):
                     yield from _filled(sentence, kind, rng)
     yield from ((text, "") for text in fillers())
@@ -104,7 +105,7 @@ def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
         if binding == "bank":
             return bank.name
         if path == ["name"]:
-            return entity.name
+            return PRODUCT
         if path[1:] in ([], ["value"]):
             states.append(f"{kind}.{path[0]}")
         return slot_text(entity.facts[path[0]], path[1] if len(path) > 1 else "value")
@@ -192,6 +193,8 @@ def train_english(folder: Path) -> dict[str, int]:
         layer = fit(embedded(rows), rows, classes, EPOCHS, LEARNING_RATE)
         counts[name] = len(rows)
         tensors |= {f"{name}.{key}": value.half().contiguous() for key, value in layer.state_dict().items()}
+    kinds = [topic.partition(".")[0] for topic in topics()]
+    tensors["kinds"] = torch.tensor([list(schema.specs()).index(kind) for kind in kinds])
     save_file(tensors, folder / WEIGHTS_FILE)
     return counts
 

@@ -6,12 +6,13 @@ import pytest
 
 from course_lib.exam.extract import SentenceReader, quantity
 from course_lib.exam.questions import ExamQuestion
-from course_lib.exam.statements import asked, names, spans, statements
+from course_lib.exam.statements import asked, names, spans
 from course_lib.exam.strategies import korean_reader
 from course_lib.rag import evaluate
 from course_lib.rag.korean_topics import korean_topics
 from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import public_sets
+from course_lib.retrieval.sentences import statements
 
 FEE = "하늘 블루 입출금통장의 월 수수료는 얼마입니까?"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib.rag.prompt import Source
-from course_lib.rag.topics import StatedTopics, sentences
+from course_lib.rag.topics import StatedTopics
 
 FEE = "What do you take a year for the {}?"
 PASSAGES = [
@@ -35,5 +35,31 @@ def test_the_longest_name_counts(topics):
     assert topics.log_odds(FEE.format("Birch Credit Card Plus")) == pytest.approx(-4.6, abs=0.05)
 
 
-def test_sentences_end_at_lines_too():
-    assert list(sentences("One. Two\n\n- three")) == ["One.", "Two", "- three"]
+def test_a_sentence_about_a_sibling_in_the_same_passage_is_no_help():
+    alder, birch = (source.text for source in PASSAGES)
+    names = ["Alder Credit Card", "Birch Credit Card"]
+    both = StatedTopics([Source("Two cards", f"{alder} {birch}")], names)
+    assert both.log_odds(FEE.format("Alder Credit Card")) > 0
+    assert both.log_odds(FEE.format("Birch Credit Card")) < -2
+    bare = StatedTopics([Source("The Birch Credit Card", "Whoever has it pays KRW 12,000 a year.")], names)
+    question = FEE.format("Birch Credit Card")  # a sentence without a name is about the passage's product
+    assert bare.log_odds(question) > both.log_odds(question) + 1
+
+
+def test_a_cell_of_a_table_is_read_with_its_headers():
+    table = "| | Alder Credit Card | Birch Credit Card |\n|---|---|---|\n| {} | KRW 9,000 | KRW 500 |"
+    names = ["Alder Credit Card", "Birch Credit Card"]
+    fee, limit = (
+        StatedTopics([Source("Two cards", table.format(label))], names).log_odds(FEE.format(names[1]))
+        for label in ("annual fee", "credit limit")
+    )
+    assert fee > limit + 1
+
+
+def test_the_name_does_not_matter():
+    other = [Source(s.title.replace("Alder", "Zebra"), s.text.replace("Alder", "Zebra")) for s in PASSAGES]
+    topics = [
+        StatedTopics(PASSAGES, ["Alder Credit Card"]).log_odds(FEE.format("Alder Credit Card")),
+        StatedTopics(other, ["Zebra Credit Card"]).log_odds(FEE.format("Zebra Credit Card")),
+    ]
+    assert topics[0] == pytest.approx(topics[1])
