@@ -112,7 +112,7 @@ def _in_order(values: Sequence[float]) -> list[float]:
     """Return the values in ascending order. Raises ValueError if there are none, or a NaN."""
     ordered = sorted(values)
     if not ordered:
-        raise ValueError("no values to put in an order")
+        raise ValueError("no values; the minimum is 1")
     if nans := sum(value != value for value in ordered):
         raise ValueError(f"{nans} of {len(ordered)} values are NaN, which has no place in an order")
     return ordered
