@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import httpx
@@ -87,9 +88,13 @@ def test_a_program_that_gets_past_the_environment_is_seen(monkeypatch):
     """Python with -I imports no sitecustomize. 127.0.0.2 plays the outside."""
     monkeypatch.setattr("course_lib.exam.offline.is_local", lambda host: host in (None, "127.0.0.1"))
     with socket.create_server(("127.0.0.2", 0)) as outside, offline(interval=0.05) as attempts:
-        code = f"import socket, time; s = socket.create_connection({outside.getsockname()!r}); time.sleep(1)"
-        subprocess.run([sys.executable, "-I", "-c", code], check=True)
-    assert set(events(attempts)) == {("seen", "127.0.0.2")}
+        code = f"import socket; s = socket.create_connection({outside.getsockname()!r}); input()"
+        with subprocess.Popen([sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, text=True) as child:
+            deadline = time.monotonic() + 60
+            while not attempts.list() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            child.communicate("\n")
+    assert child.returncode == 0 and set(events(attempts)) == {("seen", "127.0.0.2")}
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl here: sudo apt install curl")
