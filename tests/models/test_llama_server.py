@@ -105,15 +105,15 @@ def test_closing_removes_the_folder_and_ends_the_process_while_it_generates():
     folder = Path(engine.server._addresses[0].removeprefix("unix://")).parent
 
     def write():
-        try:
-            engine._completion(LONG)
-        except CourseError as error:
-            errors.append(str(error))
+        while not errors:  # a second each, so it is at work when the model is closed
+            try:
+                engine._completion(LONG)
+            except CourseError as error:
+                errors.append(str(error))
 
     thread = threading.Thread(target=write)
     thread.start()
-    while not any(slot["is_processing"] for _ in "ab" for slot in engine.server.request("/slots")):
-        time.sleep(0.01)
+    time.sleep(0.3)
     engine.close()
     thread.join(5)
     assert errors == [f"{NAME} has been closed\n  Fix: load it again"]
