@@ -79,7 +79,8 @@ class StatedTopics:
             for names, row in zip(*self._probabilities(source), strict=True)
             if name in names or not names
         ]
-        highest: NDArray[np.float32] = np.max(rows, axis=0)
+        nothing = np.zeros(len(_weights()["kinds"]), np.float32)  # the name may only be part of longer ones
+        highest: NDArray[np.float32] = np.max([nothing, *rows], axis=0)
         return highest
 
     def _read(self, source: Source) -> tuple[list[set[str]], NDArray[np.float32]]:

@@ -35,6 +35,13 @@ def test_the_longest_name_counts(topics):
     assert topics.log_odds(FEE.format("Birch Credit Card Plus")) == pytest.approx(-4.6, abs=0.05)
 
 
+def test_a_name_inside_a_longer_one_is_no_statement_about_the_product():
+    plus = "The Birch Credit Card Plus"
+    longer = StatedTopics([Source(plus, f"{plus} costs KRW 9,000 a year.")], ["Birch Credit Card", plus[4:]])
+    assert longer.log_odds(FEE.format("Birch Credit Card")) == pytest.approx(-4.6, abs=0.05)
+    assert longer.log_odds(FEE.format("Birch Credit Card Plus")) > 0
+
+
 def test_a_sentence_about_a_sibling_in_the_same_passage_is_no_help():
     alder, birch = (source.text for source in PASSAGES)
     names = ["Alder Credit Card", "Birch Credit Card"]
