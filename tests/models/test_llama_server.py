@@ -100,20 +100,21 @@ def test_no_other_user_can_enter_the_folder_of_the_sockets(engine):
 
 
 @NEEDS_SOCKETS
-def test_closing_removes_the_folder_and_ends_the_process_while_it_generates():
+def test_closing_removes_the_folder_and_ends_the_process_while_it_generates(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # one instance, which the requests for its slots then meet
     engine, errors = load(NAME, driver="llamacpp", batch_size=2), []
     folder = Path(engine.server._addresses[0].removeprefix("unix://")).parent
 
     def write():
-        while not errors:  # a second each, so it is at work when the model is closed
-            try:
-                engine._completion(LONG)
-            except CourseError as error:
-                errors.append(str(error))
+        try:
+            engine._completion(LONG)
+        except CourseError as error:
+            errors.append(str(error))
 
     thread = threading.Thread(target=write)
     thread.start()
-    time.sleep(0.3)
+    while thread.is_alive() and not any(s["is_processing"] for s in engine.server.request("/slots")):
+        time.sleep(0.01)
     engine.close()
     thread.join(5)
     assert errors == [f"{NAME} has been closed\n  Fix: load it again"]
@@ -195,7 +196,8 @@ def test_a_set_event_ends_a_request_and_frees_its_slot(engine):
     assert not any(slot["is_processing"] for slot in engine.server.request("/slots"))
 
 
-def test_slots_and_context_are_those_asked_for():
+def test_slots_and_context_are_those_asked_for(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # one instance, which has all slots
     engine = load(NAME, driver="llamacpp", batch_size=3, context_length=512)
     found = [engine.server.request("/props") for _ in engine.server._addresses]
     assert sum(props["total_slots"] for props in found) == engine.slots == 3
