@@ -5,6 +5,8 @@ Other tests here show that each rule finds violations.
 
 import ast
 import copy
+import importlib
+import inspect
 import json
 import re
 
@@ -265,3 +267,23 @@ def test_each_rule_about_a_whole_notebook_bites(good, fault):
 def test_a_cell_without_prose_around_it_is_found(good):
     good.cells.pop()
     assert problems(good)
+
+
+@pytest.mark.parametrize("chapter", all_chapters(), ids=lambda path: path.stem)
+def test_functions_that_a_chapter_prints_are_printed_as_they_are(chapter):
+    """A saved output shows the source of a function: this fails seconds after the function changed."""
+    cells = [c for c in nbformat.read(chapter, as_version=4).cells if c.cell_type == "code"]
+    for cell in (c for c in cells if "inspect.getsource(" in c.source):
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        names = re.findall(r"^def (\w+)\(", printed, flags=re.MULTILINE)
+        assert names, cell.id
+        for name in names:
+            assert inspect.getsource(imported(cells, name)) in printed, f"{cell.id}: {name} has changed"
+
+
+def imported(cells, name):
+    """Return the object that the cells import from the course by this name."""
+    for statement in (n for cell in cells for n in ast.walk(ast.parse(cell.source))):
+        if isinstance(statement, ast.ImportFrom) and name in (alias.name for alias in statement.names):
+            return getattr(importlib.import_module(statement.module), name)
+    raise AssertionError(f"{name} is printed and not imported")

@@ -25,13 +25,16 @@ def end(losses: Sequence[float], patience: int) -> int:
     return len(losses) - 1
 
 
+# No docstrings: exercise 05.5 prints these rules, and its learner finds out what is wrong with each.
+# `rule_a` sees what follows the end; `rule_b` counts losses that are not below the one before;
+# `rule_c` counts all losses without a new lowest one, not only those in a row.
+
+
 def rule_a(losses: Sequence[float], patience: int) -> int:
-    """A wrong rule: the lowest of all losses, even after training has ended."""
     return losses.index(min(losses))
 
 
 def rule_b(losses: Sequence[float], patience: int) -> int:
-    """A wrong rule: patience counts losses that are not below the one before, instead of the lowest one."""
     best = waited = 0
     for i in range(1, len(losses)):
         if losses[i] < losses[best]:
@@ -43,7 +46,6 @@ def rule_b(losses: Sequence[float], patience: int) -> int:
 
 
 def rule_c(losses: Sequence[float], patience: int) -> int:
-    """A wrong rule: patience counts all losses without a new lowest one, not only those in a row."""
     best = waited = 0
     for i in range(1, len(losses)):
         if losses[i] < losses[best]:
