@@ -159,6 +159,14 @@ def test_chapter_follows_the_rules(path):
     assert problems(nbformat.read(path, as_version=4)) == []
 
 
+@pytest.mark.parametrize("path", all_chapters()[:-1], ids=lambda p: p.stem)
+def test_a_chapter_has_a_link_to_the_next(path):
+    chapters = all_chapters()
+    prose = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    link = re.search(r"\*\*Next:\*\* \[[^\]]+\]\(([^)]+)\)", prose)
+    assert link and link[1] == chapters[chapters.index(path) + 1].name
+
+
 def test_there_are_chapters():
     assert [p.name[:2] for p in all_chapters()][:2] == ["00", "01"]
 
