@@ -100,7 +100,7 @@ class Peer:
             raise Broken(f"{type(error).__name__}: {error}") from error
 
     def _refer(self, value: Any) -> dict[str, int]:
-        """Return a reference to a function or iterator: kind and number; "yours" if it is the other side's."""
+        """Return a reference: kind and number, "yours" for an object that is the other side's."""
         if isinstance(value, (RemoteFunction, RemoteIterator)) and value.peer is self:
             return {"yours": value.number}  # an object that belongs to the receiver
         if id(value) not in self._numbers:

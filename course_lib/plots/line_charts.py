@@ -16,7 +16,8 @@ from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, 
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
-FIRST_TRIED, MOST_TRIED = 6, 24  # points of a line that are tried as the place of its name
+# Points of a line at which its name may stand: those tried first, above and below; then more, and sideways.
+FIRST_TRIED, MOST_TRIED = 6, 24
 BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its size
 
 
@@ -130,6 +131,7 @@ def curves(
     return figure
 
 
+# How a name is written 4 typographic points above its place.
 NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_math": False, "fontsize": 9}
 
 
@@ -218,8 +220,8 @@ def losses(
 ) -> Picture:
     """Draw the loss over training steps, a line per name, such as training and validation.
 
-    lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
-    marked. Every line is labelled with its name.
+    lines: name -> step -> loss in nats per token (minus the natural log-probability of the right token).
+    best: name -> the step whose weights were kept, which is marked. Every line is labelled with its name.
 
     Describe in the text below the figure: the first and the last loss of each line, and its loss at the kept
     step. Raises ValueError for no lines, more lines than colours, a line without points, a loss that is not
