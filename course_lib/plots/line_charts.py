@@ -16,7 +16,8 @@ from course_lib.plots.labels import Choice, add_names, around, place
 Point = tuple[float, float, float]  # value, low, high
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
-FIRST_TRIED, MOST_TRIED = 6, 24  # points of a line that are tried as the place of its name
+# Points of a line at which its name may stand: those tried first, above and below; then more, and sideways.
+FIRST_TRIED, MOST_TRIED = 6, 24
 BEST_MARKERS = (("*", 14), ("D", 9), ("s", 10), ("P", 11))  # marker and its size
 
 
@@ -144,15 +145,11 @@ class PlainLogFormatter(LogFormatter):
 
 def _line_names(axes: Any, lines: Sequence[Any]) -> list[Any]:
     """Return a hidden annotation with the name of each line."""
-    return [
-        *itertools.chain.from_iterable(
-            add_names(axes, {line.get_label(): line.get_xydata()[0]}, **_bold(line)) for line in lines
-        )
-    ]
-
-
-def _bold(line: Any) -> dict[str, Any]:
-    return {"fontsize": 9, "color": line.get_color(), "weight": "bold"}
+    names = []
+    for line in lines:
+        look = {"fontsize": 9, "color": line.get_color(), "weight": "bold"}
+        names += add_names(axes, {line.get_label(): line.get_xydata()[0]}, **look)
+    return names
 
 
 def _place_line_names(names: Sequence[Any], lines: Sequence[Any]) -> None:
@@ -205,8 +202,8 @@ def losses(
 ) -> Picture:
     """Draw the loss over training steps, a line per name, such as training and validation.
 
-    lines: name -> step -> loss in nats per token. best: name -> the step whose weights were kept, which is
-    marked. Every line is labelled with its name.
+    lines: name -> step -> loss in nats per token (minus the natural log-probability of the right token).
+    best: name -> the step whose weights were kept, which is marked. Every line is labelled with its name.
 
     Describe in the text below the figure: the first and the last loss of each line, and its loss at the kept
     step. Raises ValueError for no lines, more lines than colours, a line without points, a loss that is not

@@ -90,9 +90,9 @@ def named_points(
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
     and hollow marker. The names stand near their points, or in a legend if they are more than 12 or find no
-    free place. front: names that a grey line joins in this order, such as a Pareto front. from_zero: whether
-    the y axis begins at 0. Raises ValueError for no points, for more points than combinations, and for a
-    negative or non-finite number.
+    free place. front: names that a grey line joins in this order, such as the points that no other beats on
+    both axes. from_zero: whether the y axis begins at 0. Raises ValueError for no points, for more points
+    than combinations, and for a negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
@@ -163,7 +163,7 @@ def scatter(
     notes: Mapping[str, tuple[float, float]] | None = None,
     others: Sequence[tuple[float, float]] = (),
 ) -> Picture:
-    """Draw groups of points without axis labels, such as a 2-D projection of embeddings.
+    """Draw groups of points without axis labels, such as vectors of texts (embeddings) projected to a plane.
 
     groups: name -> (x, y) points; every group has its own combination of colour and marker. The names of up
     to 4 stand in the middle of their points, those of more in a legend. notes: text -> the (x, y) of a star
