@@ -1,6 +1,7 @@
-"""Run a model over a data set, batch by batch: in this process, or with Ray Data in several processes.
+"""Run a model over a data set, batch by batch: in this process, or in several processes.
 
-The results can be written to a file, from which an interrupted run continues, here or on other machines.
+The several processes are started by Ray Data (docs.ray.io), on this machine or on a cluster. The results can
+be written to a file, from which an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def map_batches(
 def model_function(model: ModelSpec | str | dict[str, Any], method: str, **options: Any) -> Function:
     """Load a model, and return one of its methods ("generate", "embed", "classify") as a function of a batch.
 
-    For example, `map_batches` takes as its `load`
+    For example, with haneul-4m, a small language model of the course, `map_batches` takes as its `load`
     `functools.partial(model_function, "haneul-4m", "generate", max_output_length=48)`.
     options: keyword arguments of the method.
     """

@@ -34,7 +34,7 @@ def chapter_path(number: str) -> Path:
 
 def read_notebook(path: Path) -> Any:
     """Read a notebook. Raises CourseError, with the reason, if the file is not a valid notebook."""
-    jsonschema_validators()  # before nbformat imports all of it
+    jsonschema_validators()  # without its slow part, before nbformat imports it with that
     import nbformat
 
     try:
@@ -77,7 +77,7 @@ def execute(
         timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],  # hides a warning about unencrypted loopback
+        extra_arguments=["--IPKernelApp.log_level=40"],  # hides a warning about encryption
     )
     start, message = time.monotonic(), ""
     with client.setup_kernel(), PeakMemory(client.km.provisioner.pid) as peak:

@@ -1,6 +1,6 @@
 """A JSON Lines file of results, from which an interrupted run continues; its first line identifies the run.
 
-Used by `batch`, by the exam and by `course grade`.
+Used by `course_lib.batch`, `course exam` and `course grade`.
 """
 
 from __future__ import annotations

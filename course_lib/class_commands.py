@@ -1,7 +1,7 @@
 """The commands of `course` for school classes.
 
-`handout`, `pack`, `submit`, `grade`, and exports for other graders. `course_lib.cli` adds them to the parser
-of `course`.
+`handout`, `pack`, `submit`, `grade`, and exports for the grading programs nbgrader and Otter-Grader.
+`course_lib.cli` adds them to the parser of `course`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _submit(args: argparse.Namespace) -> int:
     if not done.damaged:
         return 0
     what = f"{'; '.join(done.damaged.values())}. It is not in the file; the others are"
-    raise CourseError(what, "course start")  # it renames the damaged notebook, and makes a new copy
+    raise CourseError(what, "course start")  # renames the damaged notebook, and makes a new copy
 
 
 def _grade(args: argparse.Namespace) -> int:

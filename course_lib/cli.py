@@ -187,12 +187,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show Hangul must not stop a command
+            stream.reconfigure(errors="replace")  # for terminals without Korean letters
     args = _parser().parse_args(argv)
-    if args.offline:  # a command that does not download contacts the hub only if the user says so
+    # Unless a command downloads or the user has set it, the Hugging Face Hub is not contacted for models.
+    if args.offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        if args.do is not _doctor:  # it tells this among its findings
+        if args.do is not _doctor:  # `course doctor` reports a misspelled variable as one of its findings
             catalog.check_environment()
         status = int(args.do(args))
         sys.stdout.flush()

@@ -50,7 +50,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 PICTURES = ("card", "sign", "ticket", "chart")
-FACE_PIXELS = 64
+FACE_PIXELS = 64  # side of a picture
+# Kinds of questions: in the words of the passage, in other words, about two passages, for what is not so, and
+# without an answer in the handbook.
 KINDS = ("lexical", "paraphrase", "two-passage", "negated", "unanswerable")
 T = TypeVar("T")
 
@@ -95,7 +97,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Message:
-    """A customer's message and its intent."""
+    """A customer's message. intent: the label of what the customer wants."""
 
     id: str
     split: Split
@@ -194,7 +196,7 @@ def _verified(folder: Path) -> Path:
 
 
 def _rows(name: str, folder: Path, language: str = "en") -> Iterator[dict[str, Any]]:
-    """Yield the rows of one JSONL file. Raises CourseError for an altered file or an unknown language."""
+    """Yield the rows of one JSON Lines file. Raises CourseError for an altered file or unknown language."""
     if language not in LANGUAGES:
         raise CourseError(
             f"unknown language={language!r}; Haneul Bank's data are in en and ko",
@@ -260,7 +262,7 @@ def load_messages(
 
 
 def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
-    """Return the relevance grades as question id -> passage id -> 1 to 3; absent pairs have grade 0."""
+    """Return question id -> passage id -> how well it answers, 1 to 3; absent pairs have 0."""
     grades: dict[str, dict[str, int]] = {}
     for row in _rows("relevance", folder):
         grades.setdefault(row["question"], {})[row["passage"]] = row["grade"]
@@ -268,7 +270,7 @@ def load_relevance(folder: Path = HANEUL) -> dict[str, dict[str, int]]:
 
 
 def load_faces(split: Split | None = None, folder: Path = FACES) -> list[Face]:
-    """Return drawn faces, 64x64 RGB, that haneul-faces did not see in training; None means both splits.
+    """Return drawn faces, 64x64 RGB, that haneul-faces, the face model, did not train on; None: both splits.
 
     Each split has 40 persons with six pictures each. Raises ValueError for an unknown split, CourseError for
     an altered file.

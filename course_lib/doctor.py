@@ -27,9 +27,9 @@ from course_lib.measure import machine
 from course_lib.models import catalog
 from course_lib.shell import command_line, made_by_uv, pasteable, pip_install
 
-OLLAMA = "http://127.0.0.1:11434"
-HUB = ("huggingface.co", 443)
-LAB_PORT = 8888
+OLLAMA = "http://127.0.0.1:11434"  # address of the model server Ollama, if it runs
+HUB = ("huggingface.co", 443)  # host and port of the site from which models are downloaded
+LAB_PORT = 8888  # JupyterLab's default
 MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
 # pip rather than `course.py set-up`, which skips an installation that it has recorded as finished.
 INSTALL = "uv sync" if made_by_uv() else pip_install("--editable", data.ROOT)
@@ -151,6 +151,7 @@ def _processor() -> Finding:
 
 
 def _gpu() -> Finding:
+    """Name the NVIDIA GPU, and say whether the installed PyTorch is built for the CPU alone ("+cpu")."""
     tool = shutil.which("nvidia-smi")
     result = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20) if tool else None
     if result is None or result.returncode or not result.stdout.strip():
@@ -161,6 +162,7 @@ def _gpu() -> Finding:
 
 
 def _models() -> Finding:
+    """Check the files of the current tier, a set with one model for each role (purpose) in the chapters."""
     from course_lib.models.files import check_entry, require
 
     entries = [catalog.role(r) for r in catalog.roles()]

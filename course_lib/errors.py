@@ -23,7 +23,7 @@ class CourseError(Exception):
 def check_text(text: Any) -> None:
     """Raise CourseError for anything but a str, and for a str with half of a surrogate pair.
 
-    UTF-8 cannot hold such a half. It comes from JSON, or from a text that was cut within an emoji.
+    UTF-16 writes an emoji as such a pair. UTF-8 cannot hold a half, which comes from JSON or a cut text.
     """
     if not isinstance(text, str):
         call = 'text.decode("utf-8")' if isinstance(text, bytes) else "give a string"

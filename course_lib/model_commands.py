@@ -1,6 +1,7 @@
 """The command `course models` with its actions: list, show, pull, verify, remove, plan, unpack and export.
 
 `course_lib.cli` adds it to the parser of `course`. A tier is a set of models, one for each role (purpose).
+GGUF is the file format of llama.cpp and Ollama, safetensors that of the Hugging Face libraries.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from course_lib.errors import CourseError
 from course_lib.models import catalog
 from course_lib.names import existing_path
 
-PICTURE_OPTIONS = ("width", "height", "offload", "text_format")  # only for models that draw pictures
+# Only for models that draw pictures. offload: which of the model's parts wait outside the GPU.
+PICTURE_OPTIONS = ("width", "height", "offload", "text_format")
 
 
 def add(actions: Any) -> None:

@@ -1,6 +1,6 @@
 """Connect to Ray (https://docs.ray.io), which runs functions and servers on one or more machines.
 
-Used by `batch`, and by the server for several replicas of a model.
+Used by `batch`, and by `serve.cluster` for several replicas (copies) of a model.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ def run_tier(tier: str, number: str | None = None) -> int:
 
 
 def run_changed() -> int:
-    """Run lint, types and the tests affected by changes since the last commit. Returns 1 if any failed."""
+    """Run lint, types and the tests affected by changes since the last commit. Returns 1 if any failed.
+
+    conftest.py adds the option --changed to pytest.
+    """
     return _run(list(STATIC), (*PYTEST, "--changed"))
 
 

@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def writer_prompt(source: Source) -> str:
-    """Return the prompt for a writer. The course's writer is the LoRA adapter haneul-writer."""
+    """Return the prompt for a writer. The course's writer is haneul-4m with the adapter haneul-writer."""
     return f"{context_block([source])}\n{INSTRUCTION}"
 
 
@@ -47,8 +47,9 @@ def write_pairs(
 ) -> list[Pair]:
     """Let a model write `each` pairs about every passage.
 
-    The first pair of a passage is the most likely one. The others are sampled, with the seeds seed + 1, seed
-    + 2 and so on. Repeated pairs are left out, and so are texts that do not have exactly two lines.
+    The first pair of a passage is the most likely one. The others are drawn at random, with the seeds seed +
+    1, seed + 2 and so on; a higher temperature draws unlikely tokens more often. Repeated pairs are left out,
+    and so are texts that do not have exactly two lines.
     """
     prompts = [writer_prompt(Source(p.title, p.text)) for p in passages]
     pairs = []
@@ -90,7 +91,9 @@ def round_trip(
 
 
 def similarity(a: str, b: str) -> float:
-    """Return the Jaccard similarity of two texts' character n-grams, without case and punctuation.
+    """Return the Jaccard similarity (shared / all) of the pieces of NGRAM_LENGTH characters in two texts.
+
+    Case and punctuation do not count.
 
     >>> similarity("What does it cost?", "what does it COST")
     1.0

@@ -49,7 +49,8 @@ class Run(NamedTuple):
     """A run that somebody timed: tokens per second, summed over all texts of the batch.
 
     does: "read" (process prompts) or "write" (generate answers). tokens: how many tokens of each text were
-    read or written. context: how many tokens of each text came before them.
+    read or written. context: how many tokens of each text came before them. driver: the software that ran the
+    model.
     """
 
     model: Model
@@ -91,9 +92,9 @@ class Card:
     def efficiency(self, does: Does, weight_format: str, batch: int = 1) -> Range:
         """Return the lowest, the median and the highest efficiency of the card's most similar runs.
 
-        Similar runs also read or wrote, also had quantized or unquantized weights, and also had one text or
-        several. If there is no such run, the last condition is dropped, then the one before it. Raises
-        CourseError for a card without runs.
+        Similar runs also read or wrote, also had weights of 16 bits or of fewer (quantized), and also had one
+        text or several. If there is no such run, the last condition is dropped, then the one before it.
+        Raises CourseError for a card without runs.
         """
         return _efficiency(self, does, _is_unquantized(weight_format), batch > 1)
 
@@ -111,6 +112,7 @@ def _efficiency(card: Card, does: Does, unquantized: bool, several: bool) -> Ran
 
 
 def _is_unquantized(weight_format: str) -> bool:
+    """Whether the weights have 16 bits or more; BASES names the format of which another is a mixture."""
     return BITS_OF[BASES.get(weight_format, weight_format)] >= 16
 
 

@@ -3,8 +3,9 @@
 The course's language models read English only. The reader looks at the passages about the product that the
 question names. Each piece of text that may be the answer gets a score, a weighted sum of signals such as
 whether it has the form that the question asks for (compare the baseline in Rajpurkar et al. 2016,
-arXiv:1606.05250). A classifier predicts the topic of the question, such as the annual fee
-(`rag.korean_topics`). If there is too little evidence for the best piece, the reader refuses to answer.
+arXiv:1606.05250). A classifier predicts the topic of the question, such as the annual fee; each topic has a
+label, its name in Korean (`rag.korean_topics`). With too little evidence for the best piece, the reader
+refuses to answer. The evidence is a logit: log(p / (1 - p)) for the probability p that there is an answer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from course_lib.rag.prompt import REFUSAL
 from course_lib.retrieval import BM25, Tokenizer
 from course_lib.retrieval.sentences import statements
 
-COPULA = re.compile(r"입니다|이며|이고|이므로|이니|로,|뿐|$|\.")  # what follows the predicate of "A is B"
+# A form of "is", or the end: what follows B in "A is B".
+COPULA = re.compile(r"입니다|이며|이고|이므로|이니|로,|뿐|$|\.")
 # In a question: about a former value.
 ASKS_FORMER = re.compile(r"예전|이전|[^다]전에|지난|바뀌기|였나|었나|옛")
 # In a passage: about a former value.
@@ -35,16 +37,18 @@ ASKS_EXCEPTION = re.compile(r"아닌|않[는은]|아니|빼면|제외")  # in a 
 ASKS_LESS = re.compile(r"더 (?:낮|짧|작|적|이른|빠|싼|싸)")  # in a comparison: "lower", "shorter", ...
 LABELLED_OPTION = re.compile(r"[^:]+: .+")  # "label: value", in a question for the wrong one of several facts
 DATE = "년월일"  # the form of a date
-MIN_LOG_PROBABILITY = -7.0  # of a form; lower ones are raised to it
+MIN_LOG_PROBABILITY = -7.0  # of an answer's form (its unit or punctuation); lower ones are raised to it
 STATED = 0.6  # a statement with at least this share of a topic's label counts as one about the topic
-SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
+SMOOTHING = 0.01  # added to p and to 1 - p, so that the logits of 0 and 1 are finite
 # WEIGHTS: of the signals of a `Candidate`, fitted to the practice questions. SUPPORT, INTERCEPT: a logistic
 # regression of "the passages contain an answer" on the values of `SentenceReader.support`, fitted to practice
 # and held-back questions (`python -m benchmarks.exam korean`).
 WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
 SUPPORT = (0.216, 0.024, 0.964, -0.574, 2.36, 2.432)
 INTERCEPT = -6.66
-MIN_LOGIT = 1.75  # below it the reader refuses, as for 98% of what has no answer, in cross-validation
+# Below it the reader refuses. In cross-validation, where no question is judged by weights that were fitted to
+# it, that is so for 98% of the questions without an answer.
+MIN_LOGIT = 1.75
 
 
 class Candidate(NamedTuple):
@@ -82,7 +86,7 @@ class SentenceReader:
         self._any_name = re.compile("|".join(map(re.escape, self.names)) or r"(?!)")
         self._with = {name: [key for key, text in whole.items() if name in text] for name in self.names}
         self._statements = {key: list(statements(text)) for key, text in passages.items()}
-        tokenizer = Tokenizer("bigrams", stop_words=True)
+        tokenizer = Tokenizer("bigrams", stop_words=True)  # pairs of neighbouring syllables
         self._tokens = lru_cache(maxsize=50_000)(lambda text: frozenset(tokenizer(text)))
         self._passages = {key: self._hide(text) for key, text in passages.items()}
         self._search = BM25(tokenizer)
@@ -218,8 +222,9 @@ class SentenceReader:
     def support(self, question: str, best: Candidate) -> tuple[float, ...]:
         """Return what tells whether the passages contain an answer; SUPPORT has the weights.
 
-        It is the highest BM25 score of the passages, the score of the best candidate, the log-odds that a
-        statement about the product is about the topic of the question, and the candidate's signals 0, 1, 7.
+        It is the passages' highest score in a search by words (BM25), the score of the best candidate, the
+        logit of "a statement about the product is about the topic of the question", and the candidate's
+        signals 0, 1 and 7.
         """
         scores, stated = self._search.scores(self._hide(question)), 0.0
         for name in self.named(question)[:1]:
@@ -229,6 +234,7 @@ class SentenceReader:
         return found, score(best), odds, *(best.signals[i] for i in (0, 1, 7))
 
     def _short(self, question: str) -> str:
+        """Return the written answer to a question about one product, or REFUSAL."""
         best = self.best(question)
         if best is None:
             return REFUSAL
@@ -237,6 +243,7 @@ class SentenceReader:
         return best.text if logit >= MIN_LOGIT else REFUSAL
 
     def _compared(self, question: str, about: Sequence[str]) -> str:
+        """Return the one of two products with the larger or smaller value, as asked, or REFUSAL."""
         found = [self.best(question.replace(other, " ")) for other in reversed(about)]
         values = [quantity(best.text) if best else None for best in found]
         if None in values or values[0] == values[1]:

@@ -43,6 +43,7 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
 
 def questions_of(part: Part, language: data.Language) -> list[ExamQuestion]:
     """Return all questions of a part in one language, from which `haneul_exam` draws."""
+    # A fact's id begins with its product's. An area is a part of the handbook, such as "cards".
     areas = {
         fact.rpartition(".")[0]: area_of(p.id) for p in data.load_passages().values() for fact, _ in p.states
     }
@@ -70,4 +71,5 @@ def right_passages(question: ExamQuestion) -> Set[str]:
 
 @functools.cache
 def _gold() -> dict[str, frozenset[str]]:
+    """Return question id -> ids of the passages that answer it."""
     return {q.id: frozenset(q.gold) for q in data.load_questions()}

@@ -1,6 +1,7 @@
 """Describe this machine's processor as a `Card` (cards.py), to predict the time that an exam takes on it.
 
-Its memory bandwidth and FLOP/s are measured, and so is the speed of a loaded model.
+Its memory bandwidth and its FLOP/s, the floating-point operations a second, are measured, and so is the speed
+of a loaded model.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def calibrated(
 def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Driver]:
     """Time a loaded model on a prompt and an answer as long as the exam's.
 
-    Returns this machine as a card with these runs, the format of the weights in memory, and the driver.
+    Returns this machine as a card with these runs, the format of the weights in memory, and the driver, which
+    is the software that runs the model.
     Raises CourseError for a model on a server, whose weight format is unknown, and for a model on another
     device than the processor.
     """
@@ -90,7 +92,7 @@ def timed_here(engine: Engine, model: Model, exam: Exam) -> tuple[Card, str, Dri
             round(8 * engine.weight_bytes / engine.parameters)
         )
     planned = plan(model, chosen, driver=driver)
-    # Both counts include the chat template.
+    # Both counts include the chat template, the tokens that a model wants around a message.
     once, eleven = (engine.count_tokens(SENTENCE * n) for n in (1, 11))
     each = (eleven - once) / 10
     prompt = SENTENCE * max(1, round((exam.prompt_tokens - (once - each)) / each))

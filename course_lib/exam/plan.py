@@ -23,7 +23,7 @@ from course_lib.models.planner.lookup import Model, architecture
 from course_lib.tables import table
 
 FORMATS = ("float16", "q8_0", "q4_k_m")  # of 16, 8 and 4 bits in llama.cpp
-BATCHES = (1, 4, 16)
+BATCHES = (1, 4, 16)  # questions at a time
 SMALL_MODEL = 1_000_000_000  # weights; the card's runs, of 8 billion weights, say little about smaller models
 MAX_TRIED = 1_000_000  # the largest number of passages, tokens or questions that `limits` tries
 
@@ -34,7 +34,7 @@ class Exam:
 
     passages: passages in a prompt. passage_tokens: tokens of one passage with its title. question_tokens:
     tokens of the question, its options and the instructions. search_seconds: time to find and rerank the
-    passages; the default is that of a cross-encoder with 25 candidates on two cores (benchmarks/README.md,
+    passages; the default is that of a model that reranks 25 passages on two cores (benchmarks/README.md,
     "Reranking"). Raises CourseError for numbers below 1; passages and search_seconds may be 0.
     """
 
@@ -66,7 +66,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class ExamPlan:
-    """The predicted time and memory of an exam with one model on one card.
+    """The predicted time and memory of an exam with one model on one card (a graphics card).
 
     seconds: part -> total seconds; the parts are "search", "read" (prompts) and "write" (answers).
     efficiency: "read" and "write" -> the share of the least possible time (`roofline`) that the card reaches.

@@ -110,9 +110,9 @@ def _refuse(model: str, rules: Rules) -> str:
     from course_lib.models.catalog import entries
     from course_lib.models.planner import architecture
 
-    base = TUNED.sub("", model).lower()
+    base = TUNED.sub("", model).lower()  # the name without an ending such as -Instruct
     known = next((e.model for e in entries() if TUNED.sub("", e.model).lower() == base), None)
-    broken = rules.broken(known or model, bits=4)
+    broken = rules.broken(known or model, bits=4)  # whether more bits fit, the plan itself tells
     if not broken:
         return ""
     if known:

@@ -16,14 +16,14 @@ GROUPS = ("kind", "language", "area")  # fields by which a report groups the que
 
 
 def is_right(question: ExamQuestion, answer: str) -> bool:
-    """Whether the answer is right: the right option, or an exact match of a written answer."""
+    """Whether the answer is the right one, apart from case, a leading article and punctuation at the ends."""
     if question.answer is None:
         raise ValueError(f"{question.id}: nobody tells the right answer")
     return exact_match(answer, question.answer)
 
 
 def scores(questions: Sequence[ExamQuestion], answers: Mapping[str, str]) -> dict[str, Estimate]:
-    """Return the share of right answers: "all", and each group, such as "kind=choice"."""
+    """Return group -> share of right answers, with its interval. Groups: "all", "kind=choice" and so on."""
     groups: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         names = [f"{n}={v}" for n in GROUPS if (v := getattr(question, n))]

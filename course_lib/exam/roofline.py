@@ -3,7 +3,7 @@
 A processor takes at least the longer of two times: bytes / bandwidth and operations / peak (the roofline
 model, Williams et al. 2009, doi:10.1145/1498765.1498785). Reading a prompt is limited by operations, because
 each weight that is fetched serves all tokens. Writing is limited by bytes, because each token needs all
-weights.
+weights. The KV cache holds what the layers computed for earlier tokens (keys and values).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def writing(
 
 
 def _language_model(model: Model) -> Architecture:
-    """Return a model's sizes. Raises CourseError for an encoder, which cannot write answers."""
+    """Return a model's sizes. Raises CourseError for an encoder, a model that reads and does not write."""
     sizes = architecture(model)
     if sizes.family.encoder:
         raise CourseError(f"{sizes.name} is an encoder and writes no answers", "choose a language model")
@@ -85,7 +85,7 @@ def _matrix_flops(sizes: Architecture) -> int:
 
 
 def _output_flops(sizes: Architecture) -> int:
-    """Return the operations for the logits of one token."""
+    """Return the operations of the last matrix for one token: the scores of the whole vocabulary."""
     return 2 * sizes.vocabulary * sizes.hidden
 
 
@@ -94,8 +94,8 @@ def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
 
     They are 2 x head_dim for the score, and 2 x head_dim for the weighted sum.
 
-    full, windowed: the numbers of (token, visible token) pairs in a full-attention and in a sliding-window
-    layer.
+    full, windowed: the numbers of (token, visible token) pairs in a layer in which a token sees all earlier
+    ones, and in one in which it sees only the last `sizes.window`.
     """
     pairs = (sizes.layers - sizes.windowed) * full + sizes.windowed * windowed
     return 4 * sizes.heads * sizes.head_dim * pairs
@@ -104,8 +104,9 @@ def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
 def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     """Return the bytes of the weights that are fetched for `tokens` tokens together.
 
-    Untied input embeddings count as 0, because only the rows of these tokens are read. In a mixture of
-    experts, experts that no token chose are not read; the formula assumes that all are chosen equally often.
+    Of input embeddings that are stored apart from the output matrix (untied) only the rows of these tokens
+    are read, which count as 0. In a mixture of experts each token chooses a few of several matrices, the
+    experts. Those that no token chose are not read; the formula assumes that all are chosen equally often.
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0

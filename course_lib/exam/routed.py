@@ -1,9 +1,9 @@
 """The English part of the exam's best system: a classifier, the router, decides how to answer each question.
 
 The handbook of Haneul Bank, the course's fictional bank, states current values, former values and exceptions.
-A LoRA adapter that was trained on the current values (chapter 05) answers questions about those from memory.
-For all other questions the base model reads a passage that a search found. The base model also helps to
-decide whether the handbook contains an answer.
+An adapter, trained weights that are added to a base model's own (LoRA, chapter 05), knows the current values
+and answers questions about those from memory. For all other questions the base model reads a passage that a
+search found. The base model also helps to decide whether the handbook contains an answer.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from course_lib.rag.topics import StatedTopics
 PASSAGES = 3  # number of passages that the search returns
 ADAPTER_WEIGHT = 0.5  # of the adapter's log-probability of an option; the base model's has the weight 1
 # A logistic regression of "the handbook contains an answer", fitted to the practice and held-back questions
-# with written answers by `python -m benchmarks.exam refusals`. Weights of: the reranker's score; the base
+# with written answers by `python -m benchmarks.exam refusals`. Its weighted sum is a logit, log(p / (1 - p))
+# for a probability p. Weights of: the score of the reranker, a model that sorts the found passages; the base
 # model's log-probability of a refusal; whether a found passage about the product contains the answer; the
-# log-odds that the handbook states what is asked (`rag.topics`).
+# logit of "the handbook states what is asked" (`rag.topics`).
 SIGNAL_WEIGHTS = (21.0, -0.902, 1.12, 1.71)
 INTERCEPT = -17.2
 # An answer with a lower logit becomes a refusal, as for 98% of what has no answer, in cross-validation.
@@ -47,7 +48,7 @@ class RoutedReader:
 
     def answer(self, question: ExamQuestion) -> str:
         """Return one of the options, a short text, or REFUSAL."""
-        if parts := composite.split(question.question):
+        if parts := composite.split(question.question):  # asks or compares two values
             first, second = (self._written(self.memory, part, []) for part in parts.parts)
             joined = parts.join(first, second)
             if joined and (not question.options or joined in question.options):
@@ -121,6 +122,7 @@ def _router() -> Any:
     from sklearn.pipeline import make_pipeline
 
     practice = [q for q in data.load_questions("train") if q.kind != "two-passage"]
+    # One of 200 of the questions on which the adapter was trained, all about current values.
     today = [str(e.prompt).removeprefix("Question: ") for e in knowledge_examples()[::200]]
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     router = make_pipeline(words, LogisticRegression(C=100, class_weight="balanced", max_iter=1000))

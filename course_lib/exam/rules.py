@@ -46,7 +46,7 @@ class Rules(BaseModel):
         against = []
         if self.use == "commercial" and entry.terms.commercial == "no":
             against.append(self._quote("use", f"{entry.model}: {entry.licence}: {entry.terms.note}"))
-        if self.published_before and entry.tier != "tiny":
+        if self.published_before and entry.tier != "tiny":  # tiny: the course's own models
             against += self._too_late(entry)
         gib = entry.weight_bytes(bits or entry.download_bits) / 2**30
         if self.memory_gib and gib > self.memory_gib:
@@ -55,6 +55,7 @@ class Rules(BaseModel):
         return against
 
     def _too_late(self, entry: catalog.Entry) -> list[str]:
+        """Return the reason if a model may be too new. A month counts as its last day; [] means allowed."""
         assert self.published_before is not None
         if not entry.published:
             return [self._quote("published_before", f"{entry.model}: its month of publication is unknown")]

@@ -13,7 +13,7 @@ NUMBER = re.compile(
     r"[A-Z]{2,4}-\d+|\d{4}년 \d{1,2}월 \d{1,2}일|\d+-\d+|\d+:\d\d|\d[\d,.]*%"
     r"|(?:\d[\d,.]*(?:억|만|천)? ?)+(?:영업일|개월|시간|[가-힣])"
 )
-# What may follow a noun: a copula or a particle, and punctuation.
+# What may follow a noun: a form of "is", or a particle (a suffix such as "to" or "from"), and punctuation.
 PARTICLE = re.compile(
     r"(?:입니다|이며|이고|이므로|이니|뿐|에게|에서|으로|까지|부터|[은는이가을를의에과와도로며고])?[.,!?;)]*$"
 )
@@ -89,7 +89,7 @@ def names(texts: Iterable[str]) -> list[str]:
 def spans(statement: str) -> list[tuple[int, str]]:
     """Return the parts of a statement that may be an answer, each as (position, text).
 
-    They are numbers with their units, and runs of words without a particle at the end.
+    They are numbers with their units, and up to MAX_WORDS words in a row, without a particle at the end.
     """
     found = {(number.start(), number[0].strip()) for number in NUMBER.finditer(statement)}
     words = [word.span() for word in re.finditer(r"\S+", statement)]

@@ -1,5 +1,7 @@
 """The systems that the exam compares. Each combines a model, a search of the handbook, or rules.
 
+A reranker is a model that sorts the passages that the search found. An adapter is a small file of trained
+weights that is added to a model's own.
 The course's language models read English only. For Korean questions most systems return a guess; the system
 "best" answers them with `extract.SentenceReader`.
 """
@@ -60,7 +62,10 @@ def engine(name: str) -> Any:
 
 @functools.cache
 def handbook_search() -> HybridRetriever:
-    """Return the hybrid search of Haneul Bank's English handbook, with a late-interaction reranker."""
+    """Return the search of Haneul Bank's English handbook, by words and by meaning, with a reranker.
+
+    The reranker compares a vector for each token of question and passage (late interaction).
+    """
     models, passages = ModelManager.shared(), data.load_passages()
     documents = [
         Document(id=p.id, page_content=p.text, metadata={"title": p.title}) for p in passages.values()

@@ -1,4 +1,7 @@
-"""Let a model answer an exam question: with or without passages, by writing or by scoring the options."""
+"""Let a model answer an exam question: with or without passages, by writing or by scoring the options.
+
+The score of an option is its log-probability, the sum of the logarithms of its tokens' probabilities.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class Reader:
     def choose(self, question: ExamQuestion, per: Literal["answer", "token", "surprise"] = "answer") -> str:
         """Return the option with the best score; if there are no options, the written answer.
 
-        per: "answer" scores an option by its log-probability, which favours short options. "token" divides it
+        per: "answer" takes an option's log-probability, which favours short options. "token" divides it
         by the option's number of tokens. "surprise" subtracts the option's log-probability without the
         question, so that options that are likely anywhere gain nothing (Holtzman et al. 2021,
         arXiv:2104.08315).

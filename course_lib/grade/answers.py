@@ -1,6 +1,7 @@
 """Find a learner's answers in a notebook, with the code of the chapter that each of them needs.
 
-Only exercise cells are taken from the learner's notebook. The imports, functions and values that an answer
+Only exercise cells are taken from the learner's notebook; one that still has the course's stub (placeholder)
+is not answered. The imports, functions and values that an answer
 needs come from the earlier cells of the course's chapter, whose exercise cells hold the learner's answers.
 """
 
@@ -85,10 +86,10 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            own = ids.get(str(cell.get("id")))
+            by_id = ids.get(str(cell.get("id")))
             called = [id_ for id_ in CALL.findall(cell.source) if id_ in given]
             called = [id_ for id_ in called if _may_set(cell.source, names[id_])]
-            for id_ in [own] if own else called:
+            for id_ in [by_id] if by_id else called:
                 source = tidy(cell.source)
                 if source != given[id_] or id_ not in found:
                     found[id_] = source

@@ -1,7 +1,8 @@
-"""Judge one answer of a learner, which runs in a process of its own; the course's checker runs in this one.
+"""Judge one answer of a learner, which runs in a process of its own.
 
-When the checker calls a function of the answer, the call goes to the other process, and the result comes back
-as data. So nothing that the answer patches, prints or writes can change the verdict.
+The checker, the course's function that tells whether an answer is right, runs in this one. When it calls a
+function of the answer, the call goes to the other process, and the result comes back as data. So nothing that
+the answer patches, prints or writes can change the verdict.
 """
 
 from __future__ import annotations

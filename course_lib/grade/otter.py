@@ -13,7 +13,7 @@ from typing import Any
 from course_lib.grade.assignments import Form, check, write_assignments
 from course_lib.learn.student import REGION, make_stub
 
-SKIPPED = "otter_ignore"
+SKIPPED = "otter_ignore"  # the tag of cells that Otter does not run
 # Learners check with the course's own `check`, so that Otter need not be installed where they work.
 CONFIG = """# ASSIGNMENT CONFIG
 init_cell: false
@@ -29,7 +29,7 @@ def test({name}):
 
 
 def _with_prompt(region: Any) -> str:
-    """Return a solution in Otter's delimiters, followed by the stub that learners get in its place."""
+    """Return a solution in Otter's delimiters, then the stub (placeholder) that learners get in its place."""
     indent, code = region[1], region[2]
     stub = make_stub(region[0])
     lines = [f"{indent}# BEGIN SOLUTION NO PROMPT", code.rstrip("\n"), f"{indent}# END SOLUTION"]

@@ -15,12 +15,8 @@ from typing import Any, TypeVar
 from course_lib.grade.values import Foreign, decode, decode_error, decode_record, encode, encode_error
 
 T = TypeVar("T")
-# Bytes of one message, and of all that a peer receives.
-LARGEST_MESSAGE, LARGEST_TOTAL = (
-    4_000_000,
-    40_000_000,
-)
-MOST_WARNINGS, LONGEST_WARNING = 20, 300  # of one call; characters
+LARGEST_MESSAGE, LARGEST_TOTAL = 4_000_000, 40_000_000  # bytes of one message, and of all received ones
+MOST_WARNINGS, LONGEST_WARNING = 20, 300  # warnings sent after one call; characters of each
 
 
 class PeerFailed(BaseException):
@@ -104,6 +100,7 @@ class Peer:
             raise Broken(f"{type(error).__name__}: {error}") from error
 
     def _refer(self, value: Any) -> dict[str, int]:
+        """Return a reference: kind and number, "yours" for an object that is the other side's."""
         if isinstance(value, (RemoteFunction, RemoteIterator)) and value.peer is self:
             return {"yours": value.number}  # an object that belongs to the receiver
         if id(value) not in self._numbers:
@@ -112,6 +109,7 @@ class Peer:
         return {"function" if callable(value) else "iterator": self._numbers[id(value)]}
 
     def _resolve(self, reference: dict[str, Any]) -> Any:
+        """Return the object for a reference. Records are rebuilt only if the other side is trusted."""
         (kind, number) = next(iter(reference.items()))
         if kind == "record" and self.trusts:
             return decode_record(reference, self._resolve)

@@ -18,7 +18,7 @@ from course_lib.grade.similar import matching_submissions, solutions
 from course_lib.learn.exercises import find_exercise
 
 Row = Sequence[object]
-PAGE = re.compile(r"(index|\d+)\.html")
+PAGE = re.compile(r"(index|\d+)\.html")  # the names of the pages of feedback
 SIGNS = {"right": "✓", "not yet": "✗", "not answered": "–", "crashed": "!", "timed out": "!"}
 
 
@@ -27,7 +27,7 @@ class Grades:
     """All grades of a class.
 
     of: chapter -> number of its exercises, for the chapters that count. alike: submission -> other submission
-    -> number of equal answers.
+    -> number of equal answers, for pairs that may be copies.
     """
 
     graded: Sequence[Graded]

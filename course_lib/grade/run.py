@@ -133,6 +133,7 @@ def _resume(journal: Path, only: Sequence[str], limits: Limits) -> dict[str, Gra
         f"remove {journal}, or choose another --out",
     )
     done = {}
+    # With batch_size=1 each whole line counts; no total is known, as submissions may be added.
     for line in checkpoint.resume(journal, header, foreign, batch_size=1, total=-1):
         try:
             row = json.loads(line)

@@ -11,7 +11,7 @@ from course_lib.chapters import all_chapters
 from course_lib.grade.answers import CHECK, cells_of, parse_notebook
 
 MIN_EQUAL_ANSWERS = 2  # for which two submissions are reported
-MIN_SIZE = 13  # shorter answers of two learners, such as `x = 3.0`, are often equal by chance
+MIN_SIZE = 13  # a `Form.size`; smaller answers, such as `x = 3.0`, are often equal by chance
 
 
 class Form(NamedTuple):
@@ -102,10 +102,10 @@ def matching_submissions(
     forms = {
         name: {
             id_: made.text
-            for id_, source in own.items()
+            for id_, source in cells.items()
             if (made := form(source)).size >= MIN_SIZE and made.text != ours.get(id_)
         }
-        for name, own in answers.items()
+        for name, cells in answers.items()
     }
     found: dict[str, dict[str, int]] = {}
     for a, b in itertools.combinations(forms, 2):

@@ -26,9 +26,9 @@ from course_lib.grade.values import printable
 from course_lib.names import nfc
 from course_lib.shell import command_line
 
-LARGEST_FILE = 20_000_000  # bytes of a notebook
+LARGEST_FILE = 20_000_000  # bytes of a notebook, to protect the teacher's machine
 LARGEST_ZIP = 100_000_000  # bytes of all that is read from a zip
-CARD = "submission.json"
+CARD = "submission.json"  # the file about the submission itself
 # What zipfile raises for a damaged or encrypted file, or for one with an unknown method of compression.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, EOFError, ValueError)
 
@@ -67,7 +67,7 @@ class HandedIn:
 def submit(
     name: str, login: str, out: Path, chapters: Sequence[str] = (), *, workspace: Path, progress: str
 ) -> HandedIn:
-    """Write the learner's notebooks to a zip in the folder `out`. Of a damaged one it holds only the name.
+    """Write the learner's notebooks to a zip in the folder `out`. A damaged one is named in it, not included.
 
     login: the learner's id on the learning platform, or ''. chapters: their numbers; () means all.
     progress: the content of the progress file.
@@ -271,6 +271,7 @@ def _add_notebook(submission: Submission, name: str, content: bytes) -> None:
 
 
 def _refuse(submission: Submission, name: str, why: str) -> None:
+    """Note that a file cannot be read, and which chapter that is, if the name begins with its number."""
     number = re.match(r"\d\d", name)
     submission.unreadable.append(number[0] if number else "")
     submission.notes.append(f"{name}: {why}")

@@ -71,8 +71,8 @@ def _encode_container(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
     if is_record(value):
-        own = {f.name: encode(getattr(value, f.name), refer) for f in dataclasses.fields(value)}
-        return {"record": own, "class": type(value).__qualname__, "module": type(value).__module__}
+        fields = {f.name: encode(getattr(value, f.name), refer) for f in dataclasses.fields(value)}
+        return {"record": fields, "class": type(value).__qualname__, "module": type(value).__module__}
     if callable(value) or isinstance(value, Iterator):
         return refer(value)
     return {"foreign": _text(repr, value), "class": type(value).__name__}
@@ -80,8 +80,8 @@ def _encode_container(value: Any, refer: Callable[[Any], dict[str, int]]) -> Any
 
 def is_record(value: object) -> bool:
     """Whether a value is an instance of one of the course's dataclasses."""
-    own = type(value).__module__.startswith("course_lib.")
-    return own and dataclasses.is_dataclass(value) and not isinstance(value, type)
+    of_course = type(value).__module__.startswith("course_lib.")
+    return of_course and dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def decode_record(value: dict[str, Any], resolve: Callable[[dict[str, Any]], Any]) -> Any:

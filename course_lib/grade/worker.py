@@ -15,7 +15,8 @@ from course_lib.grade.peer import Peer, PeerFailed
 from course_lib.grade.protection import protect
 from course_lib.grade.values import encode_error
 
-# Jupyter's own commands, which are not Python, and what takes their place: %time runs a statement.
+# Jupyter's own commands, which are not Python, and what takes their place. %time runs a statement, which
+# stays; other commands (%, !, ?name) and questions for help (name?) become `pass`.
 COMMANDS = (
     (re.compile(r"^(\s*|.*=\s*)%time\s+(?=\S)"), r"\1"),
     (re.compile(r"^(\s*)[%!?].*"), r"\1pass"),
@@ -27,10 +28,11 @@ CELL = "<exercise>"
 def main() -> None:
     """Protect the machine, run the cell, send the answer, and serve calls until the judge ends."""
     peer = Peer(os.dup(0), os.dup(1), catch=BaseException, trusts=True)
-    null = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)  # what the answer prints must not get into the pipe
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     task = peer.receive()
+    # gaps: what this system cannot forbid to the answer; then nothing runs, unless the teacher allows it.
     gaps = protect(task["readable"], task["writable"], task["seconds"])
     peer.send({"gaps": gaps})
     if gaps and not task["unprotected"]:

@@ -25,7 +25,7 @@ from course_lib.tables import table
 
 SHARE = {"real": 0.1}  # tier -> the share of its questions that a chapter asks; in other tiers it asks all
 T = TypeVar("T")
-FURTHER = "## Further"  # how the heading of a chapter's optional part begins, which is its last part
+FURTHER = "## Further"  # begins the heading of a chapter's optional part, the last one
 MAX_TIME_FACTOR = 3.0  # times the declared minutes
 MAX_SLOWDOWN = 4.0  # the allowed time grows with a machine's slowness up to this factor
 
@@ -34,7 +34,7 @@ class Budget(BaseModel):
     """A chapter's budget in one tier.
 
     minutes: the time of the chapter without its optional part. further_minutes: the time of that part.
-    speed: what `calibrate()` returned on the machine where both were measured.
+    speed: of the machine where both were measured, in rounds of work per second (see `calibrate`).
     """
 
     model_config = ConfigDict(extra="forbid")

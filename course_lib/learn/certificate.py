@@ -24,14 +24,14 @@ PAGE = """<!doctype html>
 def certificate(path: Path, scores: Mapping[str, str]) -> str:
     """Write the page as HTML and return its text. Nothing leaves this machine.
 
-    scores: name of a system -> its score in words. In the solved chapters no progress is recorded, so there
-    the page shows none.
+    scores: name of a system (a way to answer the exam) -> its score in words. In the solved chapters no
+    progress is recorded, so there the page shows none.
     """
     progress = state.current()
-    calibration = "\n".join(f"{name}: {ratio:.2f}" for name, ratio in sorted(ratios(progress).items()))
+    guesses = "\n".join(f"{name}: {ratio:.2f}" for name, ratio in sorted(ratios(progress).items()))
     parts = {
         "summary": summary(progress),
-        "ratios": calibration or "no predictions yet",
+        "ratios": guesses or "no predictions yet",
         "scores": "\n".join(f"{name}: {score}" for name, score in scores.items()) or "no exam yet",
     }
     page = PAGE.format(day=date.today(), **{name: escape(text) for name, text in parts.items()})

@@ -27,9 +27,9 @@ RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 class Claim:
     """A recorded claim.
 
-    value: the measured value, in `unit`. statement: the printed sentence. within: the tolerance, None for a
-    comparison. in_text: whether the chapter's text states this number; if not, it states that of tier tiny.
-    machine: the hardware on which it was measured.
+    value: the measured value, in `unit`. statement: the printed sentence. within: the tolerance in `unit`,
+    None for a comparison. in_text: whether the chapter's text states this number; if not, it states that of
+    tier tiny. machine: the hardware on which it was measured.
     """
 
     name: str

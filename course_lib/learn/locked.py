@@ -13,8 +13,8 @@ from course_lib.data import ROOT
 from course_lib.errors import CourseError
 
 COURSE = "local-ai-measured"
-# System -> sys_platform, platform_system and platform_machine, as the markers of requirements name them.
-# `platforms` assumes glibc 2.31 (Debian 11, Ubuntu 20.04) or macOS 14.
+# System -> sys_platform, platform_system and platform_machine, as the markers (conditions) of requirements
+# name them, PEP 508. `platforms` assumes glibc 2.31 (Debian 11, Ubuntu 20.04) or macOS 14.
 SYSTEMS = {
     "linux": ("linux", "Linux", "x86_64"),
     "linux-arm": ("linux", "Linux", "aarch64"),
@@ -102,10 +102,10 @@ def _tag_order(system: str, python: str) -> dict[Any, int]:
     from packaging.tags import compatible_tags, cpython_tags
 
     major, minor = map(int, python.split("."))
-    own = platforms(system)
+    of_system = platforms(system)
     tags = [
-        *cpython_tags((major, minor), platforms=own),
-        *compatible_tags((major, minor), f"cp{major}{minor}", own),
+        *cpython_tags((major, minor), platforms=of_system),
+        *compatible_tags((major, minor), f"cp{major}{minor}", of_system),
     ]
     return {tag: place for place, tag in reversed(list(enumerate(tags)))}
 

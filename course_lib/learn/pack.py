@@ -42,7 +42,7 @@ def pack(
     need_repository("the files of a pack are")
     of_targets = {" ".join(target): _files(*target) for target in targets}
     of_models = {name: _model_files(name) for name in models}
-    files = {f.sha256: f for group in (of_targets, of_models) for own in group.values() for f in own}
+    files = {f.sha256: f for group in (of_targets, of_models) for each in group.values() for f in each}
     wheels = out / "wheels"
     places = {digest: _find(wheels, file) for digest, file in files.items()}
     missing = [file for digest, file in files.items() if not places[digest]]
@@ -54,10 +54,11 @@ def pack(
     places |= _download(missing, wheels)
     names = {digest: f"wheels/{path.name}" for digest, path in places.items() if path}
     manifest: dict[str, Any] = {
-        group: {name: [names[f.sha256] for f in own] for name, own in owned.items()}
-        for group, owned in (("targets", of_targets), ("models", of_models))
+        group: {name: [names[f.sha256] for f in each] for name, each in needed_by.items()}
+        for group, needed_by in (("targets", of_targets), ("models", of_models))
     }
-    terms = [name for name in models if catalog.entry(name).gated]  # the installer asks each learner
+    # Models whose makers want their terms to be accepted: the installer asks each learner.
+    terms = [name for name in models if catalog.entry(name).gated]
     return _finish(out, handout(out, solutions=solutions), names, manifest | {"terms": terms})
 
 

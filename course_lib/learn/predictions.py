@@ -65,6 +65,7 @@ class Prediction:
 
     def drive(self) -> int:
         """Type both limits, a word and a number out of range, for tests; return how many texts were typed.
+
         Raises AssertionError if the widget shows no message for one of them.
         """
         start, typed = self.field.value, (f"{self.low:g}", f"{self.high:g}", "five", f"{self.high * 2 + 1:g}")

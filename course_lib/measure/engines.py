@@ -1,4 +1,7 @@
-"""Compare engines (loaded models): time to first token, prefill and decode speed, memory, and quality."""
+"""Compare engines (loaded models): time to first token, prefill and decode speed, memory, and quality.
+
+Prefill is reading the prompt, decode is writing the answer.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +59,10 @@ def compare(
     Each round sends the first `timed` prompts one at a time and takes three times per prompt: until the first
     piece of a streamed answer, for an answer of one token, and for an answer of `new_tokens` tokens (possibly
     fewer if the engine's driver does not support min_output_length). A random number is put in front of each
-    prompt, so that no engine can answer from a prompt cache. `prompts` may map each engine to its own list,
-    in the same order, where engines expect different formats. The first `warm_up` rounds do not count for the
-    times; memory is measured in the first of them. If `quality` is given, it scores the answers to all
-    prompts, sent without the number.
+    prompt, so that no engine can use what it computed for an earlier prompt. `prompts` may map each engine to
+    its own list, in the same order, where engines expect different formats. The first `warm_up` rounds do not
+    count for the times; memory is measured in the first of them. If `quality` is given, it scores the answers
+    to all prompts, sent without the number.
 
     Raises ValueError for invalid arguments, CourseError if an engine writes too few tokens to time, and
     passes on errors of the engines.

@@ -1,5 +1,6 @@
-"""The Fréchet distance of two sets of pictures, computed from features that a neural network gives them.
+"""The Fréchet distance of two sets of pictures: how far the one looks like the other as a whole.
 
+It is computed from features, the vectors of numbers that a neural network computes for the pictures.
 With the features of the network Inception it is the FID of research papers (Heusel et al. 2017,
 arXiv:1706.08500). Chapter 08 uses the features of the course's own classifier; the two distances cannot be
 compared.
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 def frechet_distance(features: NDArray[Any], others: NDArray[Any]) -> float:
     """Return the distance of two normal distributions fitted to features, (pictures, dimensions); 0 if equal.
 
-    It is |m - n|^2 + tr(C + D - 2 (C D)^(1/2)) for means m, n and covariances C, D. The fewer pictures, the
-    more it overestimates, so compare only sets of equal size. Raises ValueError for shapes that do not match,
-    and unless there are more pictures than dimensions.
+    It is |m - n|^2 + trace(C + D - 2 (C D)^(1/2)) for means m, n and covariance matrices C, D. The fewer
+    pictures, the more it overestimates, so compare only sets of equal size. Raises ValueError for shapes that
+    do not match, and unless there are more pictures than dimensions.
     """
     a, b = np.asarray(features, np.float64), np.asarray(others, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:

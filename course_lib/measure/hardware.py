@@ -14,7 +14,7 @@ def usable_cores() -> int:
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
         return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or the quota is "max"
+    except (OSError, ValueError):  # no Linux control group limits this process, or its quota is "max"
         return cores
 
 

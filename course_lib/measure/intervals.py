@@ -1,5 +1,7 @@
 """Confidence intervals for medians, means, ratios and proportions.
 
+An order statistic is the k-th smallest of some values. A bootstrap draws values again and again from the
+measured ones, with replacement, and looks how much the result varies; each such draw is a resample.
 scipy.stats has some of these, but takes more than a second to import.
 """
 
@@ -71,13 +73,13 @@ def median_interval(values: Sequence[float], coverage: float = 0.95) -> tuple[fl
 
 
 def median_of(values: Sequence[float]) -> Estimate:
-    """Return the median with a distribution-free interval. Raises ValueError if there are no values."""
+    """Return the median, with an interval for any distribution. Raises ValueError for no values."""
     low, high, coverage = median_interval(values)
     return Estimate(statistics.median(values), low, high, coverage)
 
 
 def quantile_of(values: Sequence[float], q: float, coverage: float = 0.95) -> Estimate:
-    """Return a quantile (0 < q < 1) with a distribution-free interval of order statistics.
+    """Return a quantile (0 < q < 1), with an interval of order statistics, right for any distribution.
 
     The number of n values below the true quantile is binomial (David and Nagaraja 2003, section 7.1). Where
     too few values lie beyond a quantile, that bound is infinite. Raises ValueError for no values, for a NaN,

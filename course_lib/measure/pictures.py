@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PEAK = 255.0  # the largest value of a colour in 8 bits
-SIGMA, RADIUS = 1.5, 5  # the window of SSIM, in pixels
-K1, K2 = 0.01, 0.03  # constants of SSIM, as in the paper
+SIGMA, RADIUS = 1.5, 5  # the Gaussian window of `ssim`, in pixels
+K1, K2 = 0.01, 0.03  # keep `ssim` from dividing by 0, as in its paper
 
 
 def psnr(picture: Image, reference: Image) -> float:
@@ -70,9 +70,10 @@ def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[s
 def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
     """Return corpus BLEU, from 0 to 100 (Papineni et al. 2002, doi:10.3115/1073083.1073135).
 
-    It is the geometric mean of the n-gram precisions for n = 1 to 4 over all captions, times a penalty if the
-    captions are shorter than the references. Each caption has one reference; there is no smoothing. Raises
-    ValueError for another number of references, and for no captions.
+    For n = 1 to 4 it takes the share of the runs of n words in all captions that are in the references too,
+    then the geometric mean of the four, times a penalty if the captions are shorter than the references. Each
+    caption has one reference; there is no smoothing. Raises ValueError for another number of references, and
+    for no captions.
     """
     if not captions or len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions and {len(references)} references; BLEU needs pairs")

@@ -2,7 +2,8 @@
 
 A pair of pictures is accepted if its similarity is at least the threshold. FAR, the false accept rate, is the
 share of accepted pairs among those of different persons; TAR, the true accept rate, among those of the same
-person. Intervals come from resampling identities (persons), not pairs, because pairs that share a face are
+person. An embedding is the vector that a model computes for a picture; the similarity is the cosine of two.
+Intervals come from resampling identities (persons), not pairs, because pairs that share a face are
 not independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
 bootstrap").
 """
@@ -49,7 +50,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Roc:
-    """The receiver operating characteristic: FAR and TAR at each threshold, from strict to lenient."""
+    """FAR and TAR at each threshold, from strict to lenient (the receiver operating characteristic)."""
 
     threshold: NDArray[np.float64]
     far: NDArray[np.float64]

@@ -61,11 +61,11 @@ def stacked_bar(parts: Mapping[str, float], limit: float, *, x: str, title: str)
 
 
 def training_memory(costs: Mapping[str, tuple[int, int, int]], gpu_bytes: float | None = None) -> Picture:
-    """Draw a stacked bar per training method: GB (10**9 bytes) of weights, gradients and optimiser state.
+    """Draw a stacked bar per training method: GB (10**9 bytes) of weights, gradients and optimiser data.
 
-    costs: method -> a `tuning.cost.Cost`, in bytes. gpu_bytes: memory of a GPU, drawn as a dashed line. To be
-    described: the lines above the bars, and which methods fit in the GPU's memory. Raises ValueError for no
-    costs, and for a negative or non-finite number.
+    costs: method -> bytes of the three. gpu_bytes: memory of a GPU, drawn as a dashed line. Describe in the
+    text below the figure: the lines above the bars, and which methods fit in the GPU's memory. Raises
+    ValueError for no costs, and for a negative or non-finite number.
     """
     rows = {name: [part / 1e9 for part in cost] for name, cost in costs.items()}
     limit = 0.0 if gpu_bytes is None else gpu_bytes / 1e9

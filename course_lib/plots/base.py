@@ -22,7 +22,7 @@ from course_lib.errors import CourseError
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 PALE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # behind a name on a drawing
 MARKERS = ("o", "s", "^", "D")
-# 16 different pairs.
+# The 16 pairs of colour and marker.
 MARKER_STYLES = [(c, MARKERS[(i + turn) % 4]) for turn in range(4) for i, c in enumerate(COLOURS)]
 
 

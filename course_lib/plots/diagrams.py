@@ -1,4 +1,7 @@
-"""Explanatory diagrams: how models compare a question with a passage, and the matrices of LoRA."""
+"""Explanatory diagrams: how models compare a question with a passage, and the matrices of LoRA.
+
+LoRA trains two thin matrices, B and A, whose product is added to a model's matrix W.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagrams of how a model runs: prefill and decode in time, a cut prompt, a Q4_0 block, shared KV heads."""
+"""Diagrams of how a model runs: reading and writing in time, a cut prompt, packed weights, shared heads."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def cut_prompt(tokens: int, context: int, parts: Sequence[tuple[str, int]]) -> P
 
 
 def packed_block(codes: Sequence[int], scale: float) -> Picture:
-    """Draw a Q4_0 block as it is stored: 2 bytes of scale, then 16 bytes with two codes of 4 bits each.
+    """Draw how 32 weights are stored in the format Q4_0: 2 bytes of scale, then 16 with two 4-bit codes each.
 
     Describe in the text below the figure: 18 bytes for 32 weights; a byte holds the codes i and i + 16.
     Raises ValueError unless there are 32 codes from 0 to 15.
@@ -95,7 +95,7 @@ def packed_block(codes: Sequence[int], scale: float) -> Picture:
 
 
 def shared_heads(heads: int, kv_heads: int) -> Picture:
-    """Draw which attention heads share a KV head (grouped-query attention).
+    """Draw which attention heads share a KV head, that is, stored keys and values (grouped-query attention).
 
     Describe in the text below the figure: how many heads share one. Raises ValueError unless kv_heads divides
     heads.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -193,10 +194,14 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
-        self._read: dict[Any, Any] = {}  # the loaded model -> its computed state after reading the examples
+        # the loaded model -> its KV cache (computed state) of the examples; both are freed when it is unloaded
+        self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_read": {}}  # another process reads them itself
+        return {name: value for name, value in vars(self).items() if name != "_read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _read=WeakKeyDictionary())  # another process reads the examples itself
 
     def __repr__(self) -> str:
         counts = f"{len(self.examples)} examples, {len(self.labels)} labels"
@@ -211,7 +216,7 @@ class LLMClassifier(Classifier):
             if engine not in self._read:
                 # Two prompts that differ right after the examples: their common beginning is read once.
                 two = [label_prompt(text, self.examples) for text in ("a", "1")]
-                self._read = {engine: engine.read_prefix(two)}
+                self._read[engine] = engine.read_prefix(two)
             scores = score_labels(engine, prompts, [self.labels] * len(prompts), self._read[engine])
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
 

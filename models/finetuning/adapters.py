@@ -1,7 +1,8 @@
 """Train and evaluate the two LoRA adapters of chapter 05, haneul-knowledge and haneul-style.
 
-haneul-knowledge learns the handbook of Haneul Bank, the course's fictional bank; haneul-style learns to
-answer in JSON.
+An adapter is a small file of trained weights that is added to a base model's own. haneul-knowledge learns the
+handbook of Haneul Bank, the course's fictional bank, by heart (closed book: no passage is given);
+haneul-style learns to answer in JSON.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Adapter:
 
 
 def answers(model: Engine, questions: Sequence[Question], n: int) -> list[str]:
-    """Return the model's answers with greedy decoding, given `n` passages per question."""
+    """Return the model's answers, each token the likeliest one, given `n` passages per question."""
     passages = data.load_passages()
     prompts = [open_prompt(q, given_passages(q, passages, n)) for q in questions]
     return [str(reply) for reply in model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)]
@@ -74,6 +75,7 @@ def _with_one_passage(split: data.Split) -> list[Question]:
 
 
 def measure_knowledge(model: Engine) -> dict[str, list[float]]:
+    """Measure haneul-knowledge: see `Adapter.measure`. lexical: in the handbook's words."""
     test = closed_book_questions(data.load_questions("test"))
     right = correct(model, test, 0)
     rows = {"right, no passage given": right}
@@ -156,7 +158,8 @@ def build_adapter(adapter: Adapter) -> Path:
             row: {which: _interval(rows[row]) for which, rows in measured.items()}
             for row in measured["alone"]
         },
-        # On the handbooks of other banks. It rises if an adapter made its base model forget something.
+        # How surprising texts are to a model, here the handbooks of other banks: the exponential of the mean
+        # negative log-probability of a token. It rises if an adapter made its base model forget something.
         "perplexity": {which: model.perplexity(other_handbooks()) for which, model in models.items()},
     }
     with atomic_folder(data.MODELS / adapter.name, replace=True) as folder:

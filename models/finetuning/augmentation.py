@@ -1,5 +1,6 @@
 """Train the two LoRA adapters of chapter 09: `python -m finetuning.augmentation` writes them into models/.
 
+An adapter is a small file of trained weights that is added to a base model's own; its rank sets its size.
 haneul-writer writes a question and its answer about a passage. It is trained on the handbooks of other banks.
 haneul-augmented answers without a passage. It is trained on what the writer wrote about Haneul Bank's
 handbook, and compared with an adapter trained on as many pairs that people wrote. An interrupted training is
@@ -35,6 +36,7 @@ from finetuning.run import RUNS
 
 BASE = "haneul-4m"
 PAIRS_PER_PASSAGE = 4
+# A line with the counts, then one for each pair.
 PAIRS = RUNS / "haneul-pairs.jsonl"
 WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)
 AUGMENTED = LoRATrainingConfig(steps=250, batch_size=32, learning_rate=2e-3)
@@ -72,7 +74,11 @@ def train_writer() -> TrainingResult:
 
 
 def write() -> dict[str, int]:
-    """Write pairs about the handbook, drop wrong ones and those of the exam, and return the counts."""
+    """Write pairs about the handbook, and return the counts.
+
+    Dropped are pairs to whose question the base model finds another answer in the passage (`round_trip`), and
+    those that repeat a question of the exam.
+    """
     passages, writer = data.load_passages(), load(BASE, adapters=[train_writer().folder])
     raw = write_pairs(writer, list(passages.values()), PAIRS_PER_PASSAGE)
     sound, _ = round_trip(load(BASE), raw, passages)

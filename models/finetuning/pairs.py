@@ -24,7 +24,7 @@ from course_lib.retrieval.chunk import TokenSpans, split_text
 SIBLINGS, MAX_PASSAGES, QUESTIONS = 3, 3, 160
 # Kind of question -> its share: about one fact, about two facts of an entity, or comparing two entities.
 KINDS = {"single": 0.84, "pair": 0.08, "compare": 0.08}
-WRITTEN = 0.9  # share of passages from hand-written templates; the others are composed of single sentences
+WRITTEN = 0.9  # share of passages from hand-written templates; the others are put together from sentences
 TOKENIZER = Tokenizer("bigrams", stop_words=True, stem=True)  # as in the course's hybrid search
 
 
@@ -43,7 +43,7 @@ class Handbook:
 
     bank: Bank
     passages: dict[str, Passage]
-    where: dict[tuple[str, str], set[str]]  # (fact id, aspect) -> passage ids
+    where: dict[tuple[str, str], set[str]]  # (fact id, "value", "old" or another aspect) -> passage ids
     facts: dict[str, Fact]
 
     @classmethod
@@ -137,7 +137,8 @@ def mine(
 def pairs_of_banks(count: int, embeddings: Embeddings, spans: TokenSpans, max_tokens: int) -> Iterator[Pairs]:
     """Yield pairs from `count` generated banks, without passages longer than `max_tokens`.
 
-    The same banks are generated at every call.
+    The same banks are generated at every call. spans: counts tokens; `spans.special` are those that a model
+    adds at the ends of a text.
     """
     for seed in range(count):
         book = Handbook.generate(seed)

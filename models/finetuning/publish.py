@@ -1,4 +1,8 @@
-"""Publish a trained reranker as models/NAME: the adapter, the name of its base model, and a model card."""
+"""Publish a trained reranker as models/NAME: the adapter, the name of its base model, and a model card.
+
+A reranker sorts the passages that a search found. Its adapter is a small file of weights that is added to the
+base model's own.
+"""
 
 from __future__ import annotations
 

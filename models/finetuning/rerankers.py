@@ -1,8 +1,9 @@
 """The course's two rerankers, as LoRA adapters of all-MiniLM-L6-v2: a cross-encoder and a ColBERT.
 
-Both learn which passage answers a question. The cross-encoder chooses among the question's own passages: one
-that answers it and a few hard negatives. The late-interaction model (ColBERT) also chooses among the passages
-of the step's other questions, which costs nothing extra.
+An adapter is a small file of trained weights, added to a base model's own. Both learn which passage answers a
+question; hard negatives are wrong passages that a search ranks high. The cross-encoder chooses among the
+question's own passages: one that answers it and a few hard negatives. The late-interaction model (ColBERT)
+also chooses among the passages of the step's other questions, which costs nothing extra.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetuning.run import MODEL_OPTIONS, RerankerConfig, RerankerRun
 
-SCALE = 30.0  # factor from a mean cosine, which is at most 1, to a logit
+SCALE = 30.0  # factor of a mean cosine, which is at most 1, before softmax makes probabilities of them
 
 
 class CrossEncoder(RerankerRun):
-    """Question and passage in one text, scored by a head (Nogueira and Cho 2019, arXiv:1901.04085)."""
+    """Question and passage in one text, scored by an added last layer, the head.
+
+    The source is Nogueira and Cho 2019, arXiv:1901.04085.
+    """
 
     name = "haneul-cross-encoder"
     standard = RerankerConfig(steps=240, learning_rate=1e-3, mixture={"banks": 8, "xquad_en": 4, "tatqa": 4})
@@ -45,7 +49,11 @@ class CrossEncoder(RerankerRun):
 
 
 class LateInteraction(RerankerRun):
-    """A vector per token; the score is the mean MaxSim (Khattab and Zaharia 2020, arXiv:2004.12832)."""
+    """A vector per token; the score is a mean of cosines.
+
+    It is the mean, over the question's tokens, of the highest cosine with a token of the passage (MaxSim).
+    The source is Khattab and Zaharia 2020, arXiv:2004.12832.
+    """
 
     name = "haneul-late-interaction"
     standard = RerankerConfig(steps=240, learning_rate=5e-4, warmup_steps=20)

@@ -34,8 +34,9 @@ from finetuning.pairs import Pairs, pairs_of_banks, pairs_of_public_set
 BASE = catalog.MINILM
 RUNS = data.ROOT / "runs"
 MAX_TOKENS = 256  # of a text, as in the training of MiniLM
-TARGET_MODULES = ["query", "key", "value", "dense"]
-# With 16 bits, eager attention and no dropout, training is four times as fast on a CPU with AVX512-BF16.
+TARGET_MODULES = ["query", "key", "value", "dense"]  # names of the matrices to which LoRA adds
+# With 16 bits, plain ("eager") attention and no dropout, training is four times as fast on a CPU that has
+# operations for 16-bit numbers (AVX512-BF16).
 MODEL_OPTIONS = {
     "dtype": torch.bfloat16,
     "attn_implementation": "eager",
@@ -65,8 +66,9 @@ class RerankerConfig:
 
 
 def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") -> list[Pairs]:
-    """Return the pairs of a source; they are mined once, and then read from a file.
+    """Return the pairs of a source, each a question with right and wrong passages.
 
+    They are searched for (mined) once, and then read from a file.
     Raises FileNotFoundError if a public collection is not on this machine.
     """
     path = folder / f"{source}.jsonl"

@@ -124,7 +124,7 @@ def embedded(rows: list[Row]) -> torch.Tensor:
 def fit(
     vectors: torch.Tensor, rows: list[Row], classes: list[str], epochs: int, rate: float
 ) -> torch.nn.Linear:
-    """Return a softmax classifier of vectors, trained with AdamW."""
+    """Return a linear classifier of vectors, trained with AdamW on the cross-entropy of the classes."""
     number = {topic: i for i, topic in enumerate(classes)}
     labels = torch.tensor([number[topic] for _, topic in rows])
     layer = torch.nn.Linear(vectors.shape[1], len(classes))

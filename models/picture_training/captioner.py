@@ -1,5 +1,7 @@
-"""Train haneul-captioner: a small ViT encoder and a small GPT-2 decoder, from scratch.
+"""Train haneul-captioner, which describes pictures, from scratch.
 
+Its encoder, a small ViT (vision transformer), reads a picture as a square of patches; its decoder, a small
+GPT-2, writes the caption.
 `python -m picture_training.captioner --resume` trains it, or continues an interrupted training, and writes
 models/haneul-captioner. The package bankworld (in datasets/) draws the pictures and their captions.
 """
@@ -35,6 +37,7 @@ FOLDER = data.MODELS / NAME
 PIXELS, PATCH, WIDTH = 96, 12, 128  # sides of an input picture and of a patch; hidden size
 SIZES = (96, 128, 128, 160)  # sides in pixels of the drawn pictures, before they are resized to PIXELS
 BATCH, STEPS = 64, 2400
+# Tokens that fill a short caption, begin and end one, and stand for an unknown word.
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
 MAX_TOKENS = 32  # of a caption
 
@@ -44,7 +47,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Metaspace(),
+            pre_tokenizers.Metaspace(),  # cuts at spaces, which it keeps as "▁"
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.Punctuation(),
         ]
@@ -69,7 +72,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def sines(side: int, width: int) -> torch.Tensor:
-    """Return sinusoidal position embeddings for a square of patches, (side * side, width)."""
+    """Return a vector for each place in a square of patches, (side * side, width), of sines and cosines."""
     rates = 100 ** (-torch.arange(width // 4) / (width // 4))
     angles = torch.arange(side)[:, None] * rates
     one = torch.cat([angles.sin(), angles.cos()], 1)  # (side, width / 2)
@@ -156,6 +159,7 @@ def write(run: Run, model: VisionEncoderDecoderModel, tokenizer: PreTrainedToken
 
 
 def main() -> None:
+    """Train with rates 0.01 for matrices and 0.002 for the rest; "wte" are the decoder's token embeddings."""
     options = read_options(__doc__, STEPS)
     tokenizer = new_tokenizer()
     model = new_model(tokenizer)

@@ -1,6 +1,7 @@
 """Evaluate haneul-faces on identities (persons) that it did not see in training, and write its model card.
 
-FAR is the false accept rate, TAR the true accept rate. A view is one drawing of an identity.
+FAR, the false accept rate, is the share of pairs of two persons that are taken for one; TAR, the true accept
+rate, that of pairs of one person that are. A view is one drawing of an identity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train haneul-faces from scratch: a small ResNet that turns a drawn face into a vector of 128 numbers.
+"""Train haneul-faces from scratch: a small ResNet that turns a drawn face into a vector, its embedding.
 
 `python -m picture_training.faces --resume` trains it, or continues an interrupted training, and writes
 models/haneul-faces. The loss is ArcFace (Deng et al. 2019, arXiv:1801.07698), by which two pictures of one

@@ -1,10 +1,11 @@
 """Train haneul-painter from scratch: a text-conditioned diffusion model for pictures of 32 x 32 pixels.
 
 `python -m picture_training.painter --resume` trains it, or continues an interrupted training, and writes
-models/haneul-painter. A T5 encoder reads the prompt. A U-Net predicts v, a mixture of noise and picture
-(Salimans and Ho 2022, arXiv:2202.00512). One prompt in ten is replaced by an empty one, for classifier-free
-guidance (Ho and Salimans 2022, arXiv:2207.12598). The package bankworld (in datasets/) draws the training
-pictures. The architecture is that of DeepFloyd IF, which diffusers can run.
+models/haneul-painter. Such a model learns to remove noise from pictures, and draws from noise alone. A T5
+encoder, a transformer, reads the prompt. A U-Net, a network of convolutions, predicts v, a mixture of noise
+and picture (Salimans and Ho 2022, arXiv:2202.00512). One prompt in ten is replaced by an empty one: guidance
+later enlarges what a prompt changes (Ho and Salimans 2022, arXiv:2207.12598). The package bankworld (in
+datasets/) draws the training pictures. The architecture is that of DeepFloyd IF, which diffusers can run.
 """
 
 from __future__ import annotations
@@ -31,14 +32,10 @@ from picture_training.tensors import from_minus_one
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
 BATCH, STEPS, LEARNING_RATE = 32, 2600, 2e-3
-# Hidden size of the text encoder; DeepFloyd IF pads every prompt to 77 tokens.
-TEXT_WIDTH, MAX_TOKENS = (
-    64,
-    77,
-)
+TEXT_WIDTH, MAX_TOKENS = 64, 77  # hidden size of the text encoder; tokens to which every prompt is filled up
 DROPPED = 0.1  # share of the prompts that are replaced by an empty one
 EMA = 0.998  # decay of the moving average of the weights, about the last 500 steps; the average is published
-TIMES = 1000  # noise levels
+TIMES = 1000  # noise levels, from nearly none to nothing but noise
 
 
 def new_tokenizer() -> T5Tokenizer:
@@ -51,7 +48,10 @@ def new_tokenizer() -> T5Tokenizer:
 
 
 def new_scheduler() -> DPMSolverMultistepScheduler:
-    """Return the sampler: second-order DPM-Solver++ with a cosine schedule of noise."""
+    """Return the sampler, which removes noise step by step: DPM-Solver++ of second order.
+
+    The noise levels follow a squared cosine.
+    """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TIMES,
         beta_schedule="squaredcos_cap_v2",

@@ -1,6 +1,7 @@
 """Evaluate haneul-painter with its judge (a classifier of pictures), and write its model card.
 
-The judge agrees with a prompt if it sees all of it in the picture.
+The judge agrees with a prompt if it sees all of it in the picture. Guidance is how strongly a picture follows
+its prompt. The Fréchet distance tells how much two sets of pictures differ as a whole; 0 means not at all.
 """
 
 from __future__ import annotations

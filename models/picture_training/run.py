@@ -23,7 +23,7 @@ SAVE_SECONDS, LOG_STEPS = 60.0, 50  # between two checkpoints, and between two l
 def optimisers(
     model: torch.nn.Module, muon_rate: float, adam_rate: float, embeddings: str
 ) -> list[torch.optim.Optimizer]:
-    """Return Muon for matrices, and AdamW for vectors, convolutions and embeddings.
+    """Return two optimisers: Muon for matrices (`pretraining.muon`), and AdamW for all other weights.
 
     embeddings: a part of the names of embeddings.
     """
@@ -51,6 +51,7 @@ class Run:
     ) -> None:
         self.name, self.model, self.optimisers, self.steps = name, model, optimisers, steps
         self.folder, self.step, self.seconds = RUNS / name, 0, 0.0
+        # The learning rates, which each step multiplies by a factor from 0 to 1.
         self._full = [[group["lr"] for group in o.param_groups] for o in optimisers]
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and self.checkpoint.exists():

@@ -1,7 +1,8 @@
 """Generate training documents for the language models: prose, question answering, labelling and chat.
 
 The documents are about fictional banks, which the package bankworld (in datasets/) generates. Haneul Bank, on
-which the chapters test the models, is not among them. A document is a list of turns, each of a user's text
+which the chapters test the models, is not among them. A context is some passages, with the facts that they
+state; REFUSAL is the answer where they do not state one. A document is a list of turns, each of a user's text
 and the assistant's answer; `rows` turns documents into tokens.
 """
 

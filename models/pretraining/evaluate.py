@@ -1,4 +1,8 @@
-"""Evaluate a trained model on Haneul Bank's validation split: `python -m pretraining.evaluate haneul-1m`."""
+"""Evaluate a trained model on Haneul Bank's validation split: `python -m pretraining.evaluate haneul-1m`.
+
+Exact match is the share of answers that equal the right one, apart from case, article and punctuation at the
+ends. Gold passages are those that answer a question.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,10 @@ def by_kind(answered: list[Answered]) -> dict[str, float]:
 
 
 def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Return exact match with 0, 1, 3 and 8 passages, refusals, perplexity, and labelling accuracy."""
+    """Return exact match with 0, 1, 3 and 8 passages, refusals, perplexity, and labelling accuracy.
+
+    Perplexity tells how surprising the handbook is: exp of the mean negative log-probability of a token.
+    """
     passages, questions = data.load_passages(), data.load_questions("validation")[:limit]
     single = [q for q in questions if len(q.gold) == 1]
     out: dict[str, Any] = {

@@ -12,8 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> LlamaForCausalLM:
     """Return a model with twice the hidden size, heads and intermediate size, and the same outputs.
 
-    Every unit gets a copy. The weights from a unit are split unevenly between it and its copy, so that
-    training can make the two different. noise: the unevenness, in standard deviations of the weights.
+    Every unit (a number in a hidden vector) gets a copy. The weights from a unit are split unevenly between
+    it and its copy, so that training can make the two different. noise: the unevenness, in standard
+    deviations of the weights.
     """
     c = small.config
     config = LlamaConfig.from_dict(

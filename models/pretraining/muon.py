@@ -1,4 +1,4 @@
-"""The optimiser Muon: momentum whose update of each matrix is orthogonalised.
+"""The optimiser Muon: the update of a matrix is the running mean of its gradients, made orthogonal.
 
 The source is Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 """
@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
                     self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(
                         p.grad, 1 - group["momentum"]
                     )
-                nesterov = torch.stack(
+                nesterov = torch.stack(  # momentum that looks one step ahead
                     [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same]
                 )
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5

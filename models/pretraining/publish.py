@@ -19,7 +19,8 @@ from pretraining.evaluate import evaluate
 from pretraining.train import SIZES
 
 CARD = (Path(__file__).parent / "card.md").read_text("utf-8")
-# Measurement in evaluation.json -> its row in the model card.
+# Measurement in evaluation.json -> its row in the model card. The gold passage answers the question; hard
+# negatives are wrong passages that are like it; a near miss is one about the same thing without the answer.
 SETTINGS = {
     "passages_0": "no passage (it has never seen Haneul)",
     "passages_1": "the gold passage",

@@ -17,7 +17,7 @@ from pretraining.tokenizer import ASSISTANT, BOS, END, USER
 
 # Kind of document -> the length in tokens of the shortest rows in which it is used.
 MIN_LENGTHS = {"qa3": 640, "qa5": 1024, "qa8": 1536}
-LEARNED_SHARE = 0.1  # of the tokens outside answers; this stands for a loss weight of 0.1
+LEARNED_SHARE = 0.1  # of the tokens outside answers: on average as if these counted a tenth in the loss
 
 
 @dataclass(frozen=True)

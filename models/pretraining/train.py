@@ -1,8 +1,9 @@
 """Train one of the course's language models from scratch: `python -m pretraining.train haneul-1m`.
 
 It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the latest
-one. Matrices are optimised by Muon, embeddings and norms by AdamW. The learning rate is constant, then decays
-linearly. The loss counts all tokens of answers, and a random sample of the other tokens.
+one. Matrices are optimised by Muon (`pretraining.muon`), embeddings and norms by AdamW. The learning rate is
+constant, then decays linearly. The loss counts all tokens of answers, and a random sample of the other
+tokens.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ SIZES = {
     "haneul-4m": Size(256, 4, 768, 2500, grow_from="haneul-1m"),
 }
 # The stages of the training, with more and longer passages from one to the next; see `rows`.
+# The last argument: (tokens of a row, rows of a batch) -> probability.
 WARM = Stage("warm", 300, {"repeat": 1, "recall": 1}, {(128, 32): 1})
 COPY = Stage("copy", 400, {"recall": 0.1, "copy": 0.15, "qa1": 0.7, "label": 0.05}, {(384, 14): 1})
 FEW = Stage("few", 600, {"qa1": 0.5, "qa3": 0.4, "label": 0.1}, {(384, 14): 0.4, (768, 7): 0.6})
@@ -69,8 +71,9 @@ FULL = Stage(
     },
     {(384, 14): 0.42, (768, 7): 0.36, (1152, 5): 0.13, (1664, 4): 0.09},
 )
-# Label smoothing. The same few hundred passages occur again and again. Without smoothing, larger models
-# memorise them, and have a higher perplexity on Haneul Bank's handbook (368 at 1.4M weights, 316 at 0.3M).
+# Label smoothing: this share of the target is spread over all tokens. The same few hundred passages occur
+# again and again. Without smoothing, larger models memorise them, and are more surprised by Haneul Bank's
+# handbook (perplexity 368 at 1.4M weights, 316 at 0.3M).
 SMOOTHING = 0.1
 STAGES = (WARM, COPY, FEW, FULL)
 
@@ -112,7 +115,7 @@ def new_model(size: Size) -> LlamaForCausalLM:
 
 
 def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of the tokens to learn; only their logits are computed."""
+    """Return the mean cross-entropy of the tokens to learn; only for these the output layer is computed."""
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     chosen = learn[:, 1:]
     logits = model.lm_head(hidden[chosen]).float()
@@ -138,14 +141,8 @@ class Run:
         decay: float = 0.45,
         shipped: bool = False,
     ) -> None:
-        self.name, self.steps, self.folder, self.skip, self.decay, self.shipped = (
-            name,
-            steps,
-            folder,
-            skip,
-            decay,
-            shipped,
-        )
+        self.name, self.steps, self.folder = name, steps, folder
+        self.skip, self.decay, self.shipped = skip, decay, shipped
         self.tokenizer: PreTrainedTokenizerFast = tok.load_or_train(
             FOLDER / name if shipped else RUNS / "tokenizer"
         )

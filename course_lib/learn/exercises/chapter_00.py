@@ -1,7 +1,8 @@
 """Exercises of chapter 00: replace a text in a passage, count refusals, and tell reading from remembering.
 
-Each has an id, a title, hints and a checker, which returns feedback, or None if the answer is right. Each
-known mistake is a wrong solution with the feedback for it, see `comparing.diagnose`.
+A checker runs the student's function, and returns feedback, or None if it is right. Each known mistake is a
+wrong solution with the feedback for it, see `comparing.diagnose`. REFUSAL is what a model writes if the
+passages hold no answer.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ PASSAGE = "It opens at 10:30. On Mondays, too, it opens at 10:30."
 
 
 def check_forge(forge: Callable[[str, str, str], str]) -> str | None:
-    """Check 00.1.
-
-    `forge(text, old, new)`, the text with every `old` replaced; ValueError if there is none.
-    """
+    """Check 00.1: `forge(text, old, new)`, the text with every `old` replaced; ValueError without one."""
     forged = forge(PASSAGE, "10:30", "07:15")
     if forged is None:
         return "your function returned None; it must return the new text"
@@ -201,9 +199,10 @@ MISJUDGED = (
 
 
 def check_verdict(verdict: Callable[[Callable[[str], str], str, str, str], str]) -> str | None:
-    """Check 00.3: `verdict(answer_from, text, old, new)`: "reads", "remembers" or "cannot tell".
+    """Check 00.3: `verdict(answer_from, text, old, new)`: whether a model reads or remembers.
 
-    It asks a model about a text, and about the text with a value replaced.
+    It asks the model about the text and about the text with a value replaced. The verdict is "reads",
+    "remembers" or "cannot tell".
     """
     cases = [(model, PASSAGE, "10:30", "07:15") for model in MODELS.values()]
     cases.append((_time_in, "It opens at half past ten.", "10:30", "07:15"))

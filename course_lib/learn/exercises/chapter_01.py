@@ -1,6 +1,7 @@
-"""Exercises of chapter 01: memory, speed, servers, bits per byte, and comparing two models.
+"""Exercises of chapter 01: a model's memory and speed, servers, bits per byte, and comparing two models.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Exercises of chapter 02: rounding weights, choosing by bytes and answers, and what fills the memory.
+"""Exercises of chapter 02, on quantization: rounding weights, choosing a model, and what fills the memory.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Exercises of chapter 04: limits of reranking, late interaction, windows, batches, candidates, questions.
+"""Exercises of chapter 04, on reranking: a model sorts again what a search found, the candidates.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+Late interaction is a kind of reranking that compares single tokens; windows are the parts of a long document.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

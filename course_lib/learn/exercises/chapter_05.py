@@ -1,6 +1,8 @@
-"""Exercises of chapter 05: a LoRA layer, sizes, labels, stopping, alpha, causes of errors, choosing, mixing.
+"""Exercises of chapter 05, on LoRA: a product of two small matrices, B A, is trained and added to a matrix W.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The two are the adapter, r (the rank) is the shorter side of each, and alpha / r the factor of the product.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Exercises of chapter 06: scoring answers, finding what went wrong, refusing, resuming, and calibration.
+"""Exercises of chapter 06, on question answering from documents: scores, errors, refusals, calibration.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Exercises of chapter 07: streams, load tests, batches, queues, memory, failures, replicas, and drafts.
+"""Exercises of chapter 07, on serving: streams, load tests, batches, queues, memory, failures, and drafts.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+A slot is a place for one answer in the batch that a model writes; a draft is a small model's guess at the
+next tokens, which the large model checks. The chapter's notebook tells the student what each one asks; the
+docstring of its checker says it in short. The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

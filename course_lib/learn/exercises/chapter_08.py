@@ -1,6 +1,7 @@
-"""Exercises of chapter 08: what a model sees, denoising, steps, blur, invented details, faces, and memory.
+"""Exercises of chapter 08, on pictures: what a model sees, drawing by removing noise, blur, and faces.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Exercises of chapter 09: rules, time, likelihood, refusing, a leak, a filter, and a system of one's own.
+"""Exercises of chapter 09, on taking an exam with a model: rules, time, refusals, leaks, and a filter.
 
-Each has an id, a title, hints (the last one is nearly the solution) and a checker of the student's answer.
+The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
+The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

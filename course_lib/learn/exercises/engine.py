@@ -101,7 +101,7 @@ def read_switch(name: str, *, on: str, off: str, default: bool) -> bool:
 
 
 def is_strict() -> bool:
-    """Return whether an answer that is not right raises an error (COURSE_CHECK=strict, or nbgrader runs)."""
+    """Return whether a wrong answer raises an error: with COURSE_CHECK=strict, and in the grader nbgrader."""
     return read_switch("COURSE_CHECK", on="strict", off="gentle", default="NBGRADER_EXECUTION" in os.environ)
 
 

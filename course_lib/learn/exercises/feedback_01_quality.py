@@ -80,9 +80,9 @@ BITS = (
 
 
 def check_bits(bits_per_byte: Callable[[Sequence[float], str], float]) -> str | None:
-    """Check 01.6: `bits_per_byte(logs, text)`.
+    """Check 01.6: `bits_per_byte(logs, text)`, the bits of surprise for a model in a byte of the text.
 
-    logs: the natural log-probabilities of the text's tokens.
+    logs: the natural log-probabilities that the model gave the text's tokens.
     """
     chance = random.Random(9)
     cases = [
@@ -212,7 +212,11 @@ def _answered(wins: int, losses: int, both: int, neither: int) -> tuple[Right, R
 
 
 def check_decide(decide: Callable[[Right, Right], str]) -> str | None:
-    """Check 01.7: `decide(a, b)`, which model is better by a paired bootstrap: "a", "b" or "cannot tell"."""
+    """Check 01.7: `decide(a, b)`, which model is better: "a", "b" or "cannot tell".
+
+    The differences on the questions that both answered are resampled: if the interval of their mean (paired
+    bootstrap) contains 0, nobody can tell.
+    """
     counts = [(12, 0, 40, 28), (30, 20, 10, 20), (0, 12, 40, 28), (2, 0, 5, 3), (3, 3, 60, 14)]
     counts += [(50, 10, 80, 60), (10, 50, 80, 60), (20, 30, 20, 10)]
     return diagnose(decide, _decide, [_answered(*each) for each in counts], DECISIONS, name="decide")

@@ -94,7 +94,8 @@ def check_reading(reading_speed: Callable[[Sequence[Call]], float]) -> str | Non
     return diagnose(reading_speed, _reading, cases, READING, name="reading_speed")
 
 
-Sent = dict[str, tuple[int, int, int]]  # name -> tokens of the text, num_ctx, prompt_eval_count
+# Name -> tokens of the text, tokens asked for as context (num_ctx), tokens read (prompt_eval_count).
+Sent = dict[str, tuple[int, int, int]]
 
 
 def _cut(sent: Sent) -> list[str]:
@@ -103,7 +104,7 @@ def _cut(sent: Sent) -> list[str]:
 
 
 SENT: Sent = {
-    "a short question": (120, 4096, 131),  # the template adds tokens
+    "a short question": (120, 4096, 131),  # the chat template adds tokens around a message
     "a raw prompt": (500, 4096, 500),  # without a template
     "a letter": (4085, 4096, 4096),  # it fits exactly, with its template
     "a contract": (9000, 4096, 4096),

@@ -70,7 +70,7 @@ SPEEDS = (
 
 
 def check_speed(speed: Callable[[Runs, Counter], float]) -> str | None:
-    """Check 01.2: `speed(runs, count_tokens)`, the median tokens per second without the first, cold run."""
+    """Check 01.2: `speed(runs, count_tokens)`, the median tokens per second without the slow first run."""
     chance = random.Random(1)
     cases = []
     for runs in (5, 6, 9):

@@ -94,9 +94,9 @@ FRONTS: tuple[tuple[Callable[[Points], Any], str], ...] = (
 
 
 def check_front(front: Callable[[Points], Sequence[str]]) -> str | None:
-    """Check 02.5.
+    """Check 02.5: `front(points)`, the names of the models on the Pareto front, the smallest first.
 
-    `front(points)`, the names of the Pareto front of bytes and right answers, smallest first.
+    On it are those that no other beats, being at least as good in bytes and right answers, and better in one.
     """
     chance = random.Random(4)
     cases: list[tuple[Points]] = [(POINTS,)]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from course_lib.learn.exercises.comparing import diagnose
 
-# A report of a model's size: the number of weights in the layers and in the embeddings, the bits per weight
-# of both, and the bytes that a program reported.
+# A report of a model's size: the number of weights in the layers and in the embeddings (the table of vectors
+# of the tokens), the bits per weight of both, and the bytes that a program reported.
 Report = tuple[int, int, float, float, int]
 Diagnosis = Callable[[Mapping[str, Report]], dict[str, str]]
 
@@ -99,7 +99,10 @@ DIAGNOSIS_MISTAKES: tuple[tuple[Diagnosis, str], ...] = (
 
 
 def check_diagnosis(diagnosis: Diagnosis) -> str | None:
-    """Check 02.4: `diagnosis(reports)`, for each report a word that says what its bytes include."""
+    """Check 02.4: `diagnosis(reports)`, for each report "right" or what it counts wrongly.
+
+    Packed weights take as many bits as the format says; weights that are only rounded still take 32.
+    """
     rng = random.Random(6)
     cases: list[tuple[Mapping[str, Report]]] = [(REPORTS,)]
     for _ in range(40):
@@ -164,7 +167,10 @@ CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_cache(cache_bytes: Callable[..., int]) -> str | None:
-    """Check 02.6: `cache_bytes`, the bytes of a KV cache if some layers keep only a sliding window."""
+    """Check 02.6: `cache_bytes`, the bytes of a KV cache (keys and values of earlier tokens).
+
+    Some layers keep only the last tokens, their sliding window.
+    """
     cases = [
         (32, 32, 8, 128, 8192, 2, 0, 0),  # Llama-3.1-8B
         (42, 16, 8, 256, 8192, 2, 21, 4096),  # gemma-2-9b

@@ -1,5 +1,6 @@
 """Checkers of chapter 02's exercises on rounding weights, and on the bits of a format.
 
+A rounded weight is a code (a small whole number) times a scale. absmax is the largest absolute weight.
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
@@ -138,9 +139,9 @@ BITS: tuple[tuple[Callable[..., float], str], ...] = (
 
 
 def check_bits(bits_per_weight: Callable[..., float]) -> str | None:
-    """Check 02.2.
+    """Check 02.2: `bits_per_weight(bits, block, scale_bits, group, group_bits)`, scales included.
 
-    `bits_per_weight(bits, block, scale_bits, group, group_bits)`, with both kinds of scales.
+    `block` weights share a scale of `scale_bits`, and `group` blocks another one of `group_bits`.
     """
     cases = [
         (4, 32, 16, 1, 0),
@@ -202,9 +203,9 @@ NEAREST: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_nearest(nearest_codes: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]) -> str | None:
-    """Check 02.3.
+    """Check 02.3: `nearest_codes(block, values)`, for each weight / absmax the index of the nearest value.
 
-    `nearest_codes(block, values)`, the index of the nearest value for each weight, and the absmax.
+    The second result is the absmax.
     """
     rng = np.random.default_rng(2)
     cases = [

@@ -37,9 +37,9 @@ Nearest = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
 
 def check_nearest(nearest: Nearest) -> str | None:
-    """Check 03.7.
+    """Check 03.7: `nearest(vectors, query, allowed, k)`, the allowed rows that are most similar to the query.
 
-    `nearest(vectors, query, allowed, k)`, the k allowed rows with the best cosines, best first.
+    It returns the indices of at most k rows, the one with the highest cosine first.
     """
     vectors, query = _directions([80, 5, 40, 10, 60, 170]), np.array([1.0, 0.0])
     allowed = np.array([True, False, True, False, True, True])

@@ -1,6 +1,7 @@
 """Checkers of chapter 03's exercises on fusion: mixing the scores of two searches, by words and by meaning.
 
-alpha is the weight of the search by meaning, 1 - alpha that of the search by words.
+alpha is the weight of the search by meaning, 1 - alpha that of the search by words. nDCG scores the ranking
+of a question from 0 to 1.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
@@ -36,7 +37,7 @@ FAULTS = {
 def _mixture(words: Scores, meaning: Scores, alpha: float, *, faults: tuple[str, ...] = ()) -> Scores:
     """The right solution of 03.4, or a mistake with these faults (see FAULTS).
 
-    Scales both legs by min-max, and returns alpha x meaning + (1 - alpha) x words.
+    Scales the scores of each leg from 0 to 1, and returns alpha x meaning + (1 - alpha) x words.
     """
 
     def scaled(scores: Scores) -> Scores:
@@ -116,9 +117,10 @@ def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | N
 
 
 def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | None:
-    """Check 03.5: `largest_alpha(k, n)` for reciprocal rank fusion with the constant k.
+    """Check 03.5: `largest_alpha(k, n)`, up to which a find of words alone stays before one of meaning alone.
 
-    It is the alpha at which a passage at rank 1 of words alone ties with one at rank n of meaning alone.
+    The first is at rank 1 of the search by words, the other at rank n of the search by meaning. In reciprocal
+    rank fusion (RRF) a search gives the passage at rank r its weight / (k + r). At this alpha the two tie.
     """
     rng = random.Random(0)
     cases = [(60, 25), *((rng.randint(0, 100), rng.randint(1, 200)) for _ in range(20))]

@@ -1,5 +1,8 @@
 """Checkers of chapter 03's exercises on nDCG, on the idf of BM25, and on Korean tokens.
 
+nDCG divides the gain of a ranking's first k passages by that of the ideal order; their grades count less at
+later ranks. BM25 ranks documents by the words of a query, each with a weight, its idf, higher for rare words;
+rank-bm25 is a Python package for it.
 A checker takes the student's answer, and returns feedback, or None if the answer is right.
 """
 
@@ -17,20 +20,20 @@ from course_lib.retrieval.metrics import dcg, ndcg
 
 
 def _own_ideal(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Version A of nDCG: the ideal order is that of the found passages only."""
+    """Version A of nDCG, a wrong one: the ideal order is that of the found passages only."""
     gains = [grades.get(id_, 0) for id_ in ranking]
     best = dcg(sorted(gains, reverse=True)[:k])
     return dcg(gains[:k]) / best if best else 0.0
 
 
 def _judged_only(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Version B of nDCG: passages without a grade are skipped."""
+    """Version B of nDCG, a wrong one: passages without a grade are skipped."""
     best = dcg(sorted(grades.values(), reverse=True)[:k])
     return dcg([grades[id_] for id_ in ranking if id_ in grades][:k]) / best if best else 0.0
 
 
 def _ideal_not_cut(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Version C of nDCG: the ideal order is not cut after k passages."""
+    """Version C of nDCG, a wrong one: the ideal order is not cut after k passages."""
     best = dcg(sorted(grades.values(), reverse=True))
     return dcg([grades.get(id_, 0) for id_ in ranking[:k]]) / best if best else 0.0
 

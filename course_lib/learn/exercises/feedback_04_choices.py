@@ -1,5 +1,6 @@
-"""Checkers of chapter 04's exercises on choosing the number of candidates, and of test questions.
+"""Checkers of chapter 04's exercises on how many candidates a reranker reads, and on how many test questions.
 
+Candidates are the passages that a search found and a reranker sorts again; more of them take more time.
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
@@ -240,8 +241,8 @@ def _mistakes(power: float) -> tuple[tuple[Needed, str], ...]:
 def check_questions(questions_needed: Callable[[list[float], list[float], float], int]) -> str | None:
     """Check 04.6: `questions_needed(before, after, power)`.
 
-    It is the number of questions with which a gain as large as that of the trial is significant with this
-    probability.
+    It is the number of questions with which a gain as large as that of the trial is found to be significant
+    with the probability `power`. before, after: the trial's scores of each question.
     """
     for power in (0.5, 0.8, 0.95, 0.3):
         for before, after in _trials():

@@ -41,7 +41,10 @@ def _documents() -> list[tuple[int, int, int]]:
 
 
 def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
-    """Check 04.3: `windows(length, room, overlap)`, overlapping windows over a document's tokens."""
+    """Check 04.3: `windows(length, room, overlap)`, the parts of a document too long to be read at once.
+
+    Each is (first token, token after the last), has `room` tokens, and shares `overlap` with the one before.
+    """
 
     def in_steps(length: int, room: int, overlap: int, *, end: int, step: str, cut: bool = True) -> Spans:
         """A mistake: windows that start before `end`.
@@ -162,7 +165,8 @@ ALONE = "each text is alone in its batch, so batching gains nothing: put several
 def check_batches(make_batches: Callable[[list[int], int], Sequence[Sequence[int]]]) -> str | None:
     """Check 04.4: `make_batches(lengths, most)`, lists of indices, the shortest texts first.
 
-    A batch has at most `most` tokens, padding included; a longer text is a batch by itself.
+    A batch has at most `most` tokens, with the padding that fills each text up to the longest one; a longer
+    text is a batch by itself.
     """
     rng = random.Random(0)
     cases = [([10, 200, 12, 190, 11, 13], 400), ([500], 400)]

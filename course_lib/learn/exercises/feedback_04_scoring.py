@@ -55,9 +55,9 @@ def _searches() -> list[tuple[list[str], tuple[str, ...], int]]:
 
 
 def check_limits(limits: Callable[[list[str], tuple[str, ...], int], tuple[float, float]]) -> str | None:
-    """Check 04.1.
+    """Check 04.1: `limits(ids, gold, n)`, the worst and the best that sorting the first n ids again can give.
 
-    `limits(ids, gold, n)`, the lowest and highest reciprocal rank that reranking n can give.
+    Measured by the reciprocal rank: 1 / place of the first gold (right) passage, 0 beyond PLACES.
     """
     mistakes: tuple[tuple[Callable[..., Any], str], ...] = (
         (
@@ -145,8 +145,9 @@ def _token_vectors() -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
 def check_maxsim(maxsim_batch: Callable[[Any, Any, Any], Any]) -> str | None:
     """Check 04.2: `maxsim_batch(question, passages, lengths)`, the MaxSim score of each passage.
 
-    question: (tokens, dimensions). passages: (passages, tokens, dimensions), padded. lengths: tokens of each
-    passage.
+    It is, summed over the question's tokens, the highest cosine with a token of the passage. question:
+    vectors, (tokens, dimensions). passages: (passages, tokens, dimensions), filled up to the longest passage
+    (padding). lengths: tokens of each passage.
     """
     mistakes: tuple[tuple[Callable[..., Any], str], ...] = (
         (

@@ -36,7 +36,10 @@ SCALE = ALPHA / RANK
 
 
 def check_lora(lora: Callable[[Any, Any, Any, Any, float], Any]) -> str | None:
-    """Check 05.1: `lora(x, W, A, B, alpha)`, the output of a layer with an adapter."""
+    """Check 05.1: `lora(x, W, A, B, alpha)`, the output of a layer with an adapter.
+
+    It is x times the transpose of W + alpha / r B A, where r is the number of rows of A, the rank.
+    """
     x, w, a, b = _layer(ROWS, INPUTS, OUTPUTS, RANK)
     arguments = _layer(ROWS, INPUTS, OUTPUTS, RANK)
     base, unscaled = x @ w.T, x @ a.T @ b.T
@@ -219,9 +222,9 @@ BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
 
 
 def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) -> str | None:
-    """Check 05.2.
+    """Check 05.2: `break_even(shapes)`, the smallest rank at which an adapter is as large as its matrices.
 
-    `break_even(shapes)`, the smallest rank at which an adapter is not smaller than its matrices.
+    It has rank x (outputs + inputs) weights for each matrix of outputs x inputs.
     """
     try:
         break_even(dict(SHAPES))

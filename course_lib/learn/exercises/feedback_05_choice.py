@@ -1,5 +1,7 @@
 """Checkers of chapter 05's exercises on the causes of wrong answers, and on the choice of adapter or search.
 
+An adapter is a small addition to a model's weights that is trained on facts or on a form of answers; a search
+finds the passages that a model then reads.
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
@@ -142,11 +144,11 @@ def check_causes(causes: Callable[[list[bool], list[bool], list[bool]], Any]) ->
 
 Facts = dict[str, bool | float]
 EXAMPLE: Facts = {
-    "days_between_changes": 30,
+    "days_between_changes": 30,  # of the facts that are asked
     "days_to_retrain": 1,
-    "must_cite": False,
-    "must_refuse": False,
-    "form": True,
+    "must_cite": False,  # name the source of each answer
+    "must_refuse": False,  # where there is no answer
+    "form": True,  # whether answers must have a form that the model does not know yet
     "questions_per_second": 20,
 }
 

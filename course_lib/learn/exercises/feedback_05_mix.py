@@ -1,4 +1,4 @@
-"""Checker of chapter 05's exercise on mixing LoRA adapters.
+"""Checker of chapter 05's exercise on mixing LoRA adapters, which add alpha / r B A to a model's matrix.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right.
 """

@@ -1,4 +1,4 @@
-"""Checkers of chapter 05's exercises on training labels, early stopping, and alpha.
+"""Checkers of chapter 05's exercises on training labels, early stopping, and the factor alpha of an adapter.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
@@ -301,7 +301,10 @@ ALPHA_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_alpha(fair_alpha: Callable[[float, int, int], Any]) -> str | None:
-    """Check 05.6: `fair_alpha(alpha, rank, new_rank)`, which keeps the size of the first training step."""
+    """Check 05.6: `fair_alpha(alpha, rank, new_rank)`, with which the first training step keeps its size.
+
+    An adapter's product of two matrices of this rank is multiplied by alpha / rank.
+    """
     rng = np.random.default_rng(11)
     drawn = rng.integers(1, 65, size=(6, 3)).tolist()
     cases: list[tuple[float, int, int]] = [(8.0, 4, 16), (8.0, 4, 4), (32.0, 16, 1), *map(tuple, drawn)]

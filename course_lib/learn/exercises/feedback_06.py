@@ -13,7 +13,10 @@ PREDICTION, RIGHT = "it is 2 days and 2 hours", "2 days"
 
 
 def check_f1(f1: Callable[[str, str], float]) -> str | None:
-    """Check 06.1: `f1(prediction, right)`, the F1 of the words that two answers share."""
+    """Check 06.1: `f1(prediction, right)`, how many words two answers share, from 0 to 1.
+
+    F1 is the harmonic mean of precision (shared / predicted words) and recall (shared / right words).
+    """
     call = f"f1({PREDICTION!r}, {RIGHT!r})"
     wrong = {
         2 / 7: "that is the precision, shared words / words of the prediction; F1 takes recall in, too",
@@ -53,7 +56,10 @@ LOST = {"retrieval": 1, "reading": 2, "both": 1}
 def check_where_lost(
     where_lost: Callable[[list[bool], list[bool], list[bool]], Mapping[str, int]],
 ) -> str | None:
-    """Check 06.2: `where_lost(found, with_gold, with_found)`, cause -> number of wrong answers."""
+    """Check 06.2: `where_lost(found, with_gold, with_found)`, cause -> number of wrong answers.
+
+    Causes: "retrieval", the passage was not found; "reading", the model misread it; or "both".
+    """
     result = where_lost(list(FOUND), list(WITH_GOLD), list(WITH_FOUND))
     if not isinstance(result, Mapping):
         return f"{result!r} came back; expected a dict with the keys {', '.join(LOST)}"
@@ -242,7 +248,11 @@ SURE, WAS_RIGHT = [0.95, 0.85, 0.85, 0.15], [True, True, False, False]
 
 
 def check_calibration(error: Callable[[Sequence[float], Sequence[bool], int], float]) -> str | None:
-    """Check 06.7: `error(confidence, right, bins)`, the expected calibration error."""
+    """Check 06.7: `error(confidence, right, bins)`, the expected calibration error.
+
+    Answers of similar confidence are in a bin. It is the mean distance of a bin's mean confidence from its
+    share of right answers, weighted by the number of answers.
+    """
     call = f"error({SURE}, {WAS_RIGHT}, 10)"
     wrong = {
         (0.15 + 0.35 + 0.05) / 3: "every bin counted the same; weigh each by how many answers it has",

@@ -17,7 +17,10 @@ TIMES = 3.0  # how many times as long static batching must take
 
 
 def check_batches(tokens: Sequence[int]) -> str | None:
-    """Check 07.3: answer lengths for which static batching takes 3 times as long as continuous batching."""
+    """Check 07.3: answer lengths for which static batching takes 3 times as long as continuous batching.
+
+    A static batch waits for its longest answer; a continuous one fills each free slot at once.
+    """
     if not isinstance(tokens, (list, tuple)) or len(tokens) != ANSWERS:
         return f"expected a list of {ANSWERS} answer lengths; got {tokens!r}"
     if wrong := [n for n in tokens if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100]:
@@ -63,9 +66,9 @@ def _users(
 
 
 def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, int]]) -> str | None:
-    """Check 07.5.
+    """Check 07.5: `users_that_fit`, how many users' KV caches (keys and values of earlier tokens) fit.
 
-    `users_that_fit`, how many users' KV caches fit: contiguous, and in pages with a shared prefix.
+    First if each user gets room for the longest text, then in pages, of which those of the prefix are shared.
     """
     cases = [
         (20_000, 8_000, 1, 4096, 1000, 16, 410),
@@ -133,7 +136,8 @@ def _load_of(users: int, per_hour: float, seconds: float, slots: int) -> float:
 def check_replicas(replicas: Callable[[int, float, float, int, float, int], int]) -> str | None:
     """Check 07.7: `replicas(users, per_hour, seconds, slots, most, spare)`.
 
-    It is the number of replicas that are loaded to at most the share `most`, plus `spare` ones.
+    It is the number of copies of the model that are busy for at most the share `most` of the time, plus
+    `spare` ones. Beyond some load, the knee, waiting times rise steeply.
     """
     cases = [
         (2000, 12, 6.0, 8, 0.7, 1),
@@ -182,8 +186,8 @@ def _best(gain: Callable[[int], float], most: int) -> int:
 def check_draft(draft_length: Callable[[float, float, int], int]) -> str | None:
     """Check 07.8: `draft_length(alpha, cost, most)`, how many tokens a small model should draft at a time.
 
-    alpha: the probability that a draft token is accepted. cost: the time of a draft token, in steps of the
-    large model.
+    The large model checks the drafted tokens in one step, and accepts them up to the first wrong one. alpha:
+    the probability that a draft token is accepted. cost: its time, in steps of the large model.
     """
     cases = [(0.8, 0.1, 8), (0.6, 0.2, 8), (0.3, 0.5, 8), (0.9, 0.02, 12), (0.7, 0.3, 8), (0.5, 0.4, 8)]
 

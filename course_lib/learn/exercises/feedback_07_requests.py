@@ -70,7 +70,7 @@ def _all_lines(chunks: Iterable[bytes]) -> Iterator[Any]:
 
 
 def check_events(events: Events) -> str | None:
-    """Check 07.1: `events(chunks)`, the JSON values in a stream whose chunks end anywhere."""
+    """Check 07.1: `events(chunks)`, the JSON values in server-sent events whose chunks end anywhere."""
 
     def listed(function: Events) -> Callable[[list[bytes]], list[Any]]:
         return lambda chunks: list(function(iter(chunks)))
@@ -238,8 +238,8 @@ def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None
 def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
     """Check 07.6: `what_next(status, tokens, tries)`, what a client should do when a request has ended.
 
-    The answer is "done", "again", "wait" or "error". status: None if the connection was lost. tokens: seen by
-    the user.
+    "again" means to send it again at once, "wait" to do so later, "error" to give up. status: of HTTP, None
+    if the connection was lost. tokens: seen by the user. tries: so far, of at most 3.
     """
     cases = [(None, 0, 1), (None, 7, 1), (200, 30, 1), (503, 0, 1), (400, 0, 1), (404, 0, 2), (429, 0, 2)]
     cases += [(502, 0, 1), (504, 0, 1), (500, 0, 1), (None, 0, 3), (503, 0, 3), (200, 30, 3)]

@@ -1,4 +1,4 @@
-"""Checkers of chapter 08's exercises on drawing by diffusion.
+"""Checkers of chapter 08's exercises on drawing by diffusion: noise is removed from a picture step by step.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
@@ -29,9 +29,9 @@ def _noise(
 
 
 def check_perfect(perfect_noise: Callable[..., np.ndarray]) -> str | None:
-    """Check 08.2.
+    """Check 08.2: `perfect_noise(x, sigma, points)`, the mean noise in x = point + sigma * noise.
 
-    `perfect_noise(x, sigma, points)`, the expected noise in x if the clean point is one of `points`.
+    The point is one of `points`, each as likely as the others before x is seen; the noise is normal.
     """
     points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [-1.5, 0.5]])
     cases = [
@@ -104,6 +104,7 @@ def _steps(
     """The right solution of 08.3, or a mistake if an option is given.
 
     text, network, decode: seconds to encode a prompt, for one pass of the network, and to decode a picture.
+    guidance: how strongly the prompt acts; unless 1, a step needs a second pass, with the empty prompt.
     empty: how often the empty prompt is encoded. passes: passes of the network per step.
     """
     twice = guidance != 1

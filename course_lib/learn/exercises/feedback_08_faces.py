@@ -98,9 +98,10 @@ def _alarms(people: int, wanted: int, listed: int, far: float, frr: float) -> tu
 
 
 def check_alarms(alarms: Callable[[int, int, int, float, float], tuple[float, float]]) -> str | None:
-    """Check 08.7.
+    """Check 08.7: `alarms(people, wanted, listed, far, frr)`, the false alarms and their share of all alarms.
 
-    `alarms(people, wanted, listed, far, frr)`, the false alarms, and their share of all alarms.
+    Each of the people is compared with every listed face. far: the chance that two persons are taken for one.
+    frr: the chance that a wanted person is not recognised.
     """
     cases = [
         (10_000, 5, 1000, 0.0001, 0.1),
@@ -166,10 +167,7 @@ def _memory(parts: Parts) -> tuple[float, float]:
 
 
 def check_memory(two_ways: Callable[[Parts], tuple[float, float]]) -> str | None:
-    """Check 08.8.
-
-    `two_ways(parts)`, the memory if all parts are loaded, and if each is loaded only to compute.
-    """
+    """Check 08.8: `two_ways(parts)`, the memory if all parts are loaded, and if each is only to compute."""
     cases = [
         ([(9.1, 0.2), (0.2, 0.1), (22.2, 1.5), (0.2, 2.5)],),
         ([(10, 1), (8, 9)],),

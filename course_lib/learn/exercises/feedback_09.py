@@ -260,10 +260,7 @@ TRAINING = (  # question, whether it repeats one of EXAM, why
 
 
 def check_leaked(leaked: Callable[[list[str], list[str]], list[int]]) -> str | None:
-    """Check 09.5.
-
-    `leaked(training, exam)`, the indices of training questions that repeat an exam question.
-    """
+    """Check 09.5: `leaked(training, exam)`, the indices of training questions that repeat one of the exam."""
     found = leaked([question for question, _, _ in TRAINING], list(EXAM))
     if not isinstance(found, (list, tuple, set)):
         return f"{found!r} came back; expected the list of indices"
@@ -292,9 +289,9 @@ def _filter(wanted: int, right: float, passes_right: float, passes_wrong: float)
 
 
 def check_filter(after_filter: Callable[..., tuple[int, float]]) -> str | None:
-    """Check 09.6.
+    """Check 09.6: `after_filter`, how many pairs must be written, and which share of the kept pairs is wrong.
 
-    `after_filter`, how many pairs must be written, and the share of wrong pairs that are kept.
+    A pair is a question with its answer that a model wrote; a filter drops most of the wrong ones.
     """
     mistakes = (
         (

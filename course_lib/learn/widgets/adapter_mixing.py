@@ -1,4 +1,7 @@
-"""The widget of chapter 05: compare a base model's answers with those of a weighted mix of LoRA adapters."""
+"""The widget of chapter 05: compare a base model's answers with those of a weighted mix of LoRA adapters.
+
+An adapter is a small file of trained weights that is added, times a weight, to those of the base model.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,8 @@ def adapter_mixing(
     loads the models; None means the shared one.
 
     Answers are cached; call this once more after you retrain an adapter. After each answer the mixed model is
-    unloaded; the base model stays loaded for its keep_alive. Raises ValueError for no questions, for no
-    adapters or more than MAX_ADAPTERS, and for an adapter labelled "question".
+    unloaded; the base model stays loaded for the time that its keep_alive sets. Raises ValueError for no
+    questions, for no adapters or more than MAX_ADAPTERS, and for an adapter labelled "question".
     """
     if not questions or not 0 < len(adapters) <= MAX_ADAPTERS or "question" in adapters:
         raise ValueError(

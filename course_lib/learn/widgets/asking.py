@@ -58,8 +58,9 @@ def ask_the_bank(
 ) -> Explorer:
     """Return the widget.
 
-    model: a chat model, as `RAGPipeline` takes it. questions: id -> text. texts: passage id -> text. titles:
-    passage id -> title. Answers are cached. Raises ValueError for no questions.
+    model: a chat model, as `RAGPipeline` takes it, which answers from the passages that the retriever finds.
+    questions: id -> text. texts: passage id -> text. titles: passage id -> title. Answers are cached. Raises
+    ValueError for no questions.
     """
     asker = Questions(questions, retriever)
 

@@ -1,4 +1,7 @@
-"""The widget of chapter 09: how long a model takes for an exam, on a GPU, with given passages and answers."""
+"""The widget of chapter 09: how long a model takes for an exam, on a GPU, with given passages and answers.
+
+Efficiency is the least possible time divided by the time that the card was observed to take.
+"""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class Explorer:
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the live widget and, for viewers without widget support, the current text and picture.
 
-        There the picture hides the text, which therefore is its alternative text.
+        Such viewers show the picture and not the text, which therefore is also its alternative text.
         """
         live = self.box._repr_mimebundle_(**kwargs)
         text = f"{self.title}\n{self.output.text}"

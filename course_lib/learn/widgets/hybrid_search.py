@@ -1,4 +1,8 @@
-"""The widget of chapter 03: how alpha, the weight of semantic against lexical search, changes a ranking."""
+"""The widget of chapter 03: how alpha, the weight of semantic against lexical search, changes a ranking.
+
+Semantic search compares meanings (cosines of vectors), lexical search words (BM25). Fusion mixes the two.
+nDCG is a score of a ranking from 0 to 1, computed from the relevance grades of its passages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The widget of chapter 02: whether a model fits on a GPU, what fills the memory, and what else would fit."""
+"""The widget of chapter 02: whether a model fits on a GPU, what fills the memory, and what else would fit.
+
+A format, such as q4_k_m, says in how many bits each weight is stored; the context is the tokens of a text.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def describe(needed: Plan, gpu: str) -> str:
     lines += [
         f"- {name}: {format_bytes(part)}, {part / needed.total:.0%}" for name, part in needed.parts.items()
     ]
-    if needed.idle:  # experts that one token does not use
+    if needed.idle:  # bytes of the matrices (experts) that one token does not use
         used = format_bytes(needed.weights - needed.idle)
         lines.append(f"A mixture of experts: one token uses {used} of the weights, and the memory holds all.")
     lines.append(f"{gpu} holds {format_bytes(gpu_bytes(gpu))}, of which {RESERVE:.0%} stay free: {verdict}.")

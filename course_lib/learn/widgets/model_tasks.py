@@ -1,4 +1,7 @@
-"""The widgets of chapter 08: draw a picture from a prompt; choose a threshold for recognising faces."""
+"""The widgets of chapter 08: draw a picture from a prompt; choose a threshold for recognising faces.
+
+Guidance is how strongly a picture follows its prompt; above 1 it takes two passes of the network per step.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The widget of chapter 04: how a reranker changes the order of a search's candidates."""
+"""The widget of chapter 04: how a model, the reranker, changes the order of the passages of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from course_lib.retrieval.hybrid import HybridRetriever
 from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
-TOP_K = 3  # passages described in the text, and the cutoff of success@k
+TOP_K = 3  # passages described in the text; success@k asks whether one of the first k answers the question
 MAX_CANDIDATES = 100
 
 

@@ -1,4 +1,7 @@
-"""The widget of chapter 07: how latency depends on arrivals, replicas, batch size and answer length."""
+"""The widget of chapter 07: how latency depends on arrivals, replicas, batch size and answer length.
+
+A replica is a copy of the model on a server of its own; its slots are the answers that it can write at once.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(server: Server, rate: float, short: int, replicas: int = 1, seed: int = 0) -> Simulated:
-    """Simulate continuous batching with Poisson arrivals; the requests go to the replicas in turn.
+    """Simulate requests at random (Poisson) times, which go to the replicas in turn and take free slots.
 
     rate: the requests per second. short: the tokens of a short answer, as in `answer_lengths`.
     """
