@@ -14,6 +14,7 @@ from course_lib.rag.adapter_datasets import area_of
 from course_lib.rag.prompt import REFUSAL
 
 Part = Literal["practice", "exam", "held-back"]
+# Part of the exam's questions -> the split of the data set that it takes.
 SPLITS: dict[str, data.Split] = {"practice": "train", "exam": "test", "held-back": "validation"}
 KOREAN = 201 / 515  # share of Korean questions: an exam has 515, and the test split has 314 English ones
 

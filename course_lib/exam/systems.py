@@ -25,8 +25,8 @@ def write(engine: Engine, prompt: str) -> str:
 class Reader:
     """A model that answers a question from the passages that a search finds for it.
 
-    engine: a loaded model. retriever: a LangChain retriever, such as a HybridRetriever with a reranker; None
-    for answers without passages.
+    engine: a loaded model. retriever: a LangChain retriever, an object that searches passages for a question;
+    None for answers without passages.
     """
 
     def __init__(self, engine: Engine, retriever: Any = None) -> None:

@@ -19,6 +19,7 @@ from course_lib.learn.exercises import find_exercise
 
 Row = Sequence[object]
 PAGE = re.compile(r"(index|\d+)\.html")  # the names of the pages of feedback
+# Verdict -> its sign on a page of feedback.
 SIGNS = {"right": "✓", "not yet": "✗", "not answered": "–", "crashed": "!", "timed out": "!"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 
-COURSE = "local-ai-measured"
+COURSE = "local-ai-measured"  # the name of the course's package in uv.lock
 # System -> sys_platform, platform_system and platform_machine, as the markers (conditions) of requirements
 # name them, PEP 508. `platforms` assumes glibc 2.31 (Debian 11, Ubuntu 20.04) or macOS 14.
 SYSTEMS = {

@@ -141,7 +141,7 @@ def bootstrap_interval(
     seed: int = 0,
     statistic: Callable[[NDArray[Any]], float] | None = None,
 ) -> tuple[float, float]:
-    """Return a percentile bootstrap interval (Efron 1979), from `draws` resamples.
+    """Return a bootstrap interval, which holds the middle results of `draws` resamples (Efron 1979).
 
     statistic: a function of the values, or of the rows of an array; by default the mean. To compare two
     systems on the same questions, pass the difference of their scores for each question. Raises ValueError

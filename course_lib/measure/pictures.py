@@ -1,6 +1,6 @@
 """Measure how similar two pictures are, and which facts a picture's caption states rightly. For chapter 08.
 
-To compare whole captions, use `==` or `course_lib.rag.token_f1`.
+To compare whole captions, use `==`, or `course_lib.rag.token_f1` for the share of equal words.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
 
 
 def _runs(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    """Return n-gram of words -> how often it occurs."""
+    """Return run of n words -> how often it occurs."""
     return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DRAWS = 1000  # bootstrap resamples of an interval
-COVERAGE = 0.95
+COVERAGE = 0.95  # confidence level of the intervals
 
 
 @dataclass(frozen=True, eq=False)

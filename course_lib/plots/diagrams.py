@@ -21,6 +21,7 @@ LONGEST_SIDE, THINNEST_SIDE, GAP = (
 )
 LABEL, BELOW, ABOVE = 54.0, 20.0, 6.0  # units: width of a label, space below and above the tallest matrix
 UNIT = 0.032  # inches
+# Below its place, centred.
 CAPTION: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 9}
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import LogFormatter
 from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, check_numbers, new_picture
 
 Point = tuple[float, float, float]  # value, low, high
+# Of lines, and of horizontal levels.
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
 # Points of a line at which its name may stand: those tried first, above and below; then more, and sideways.

@@ -37,7 +37,7 @@ from course_lib.rag.prompt import REFUSAL
 from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
-BASE = "haneul-4m"
+BASE = "haneul-4m"  # the base model: 4 million weights, trained by the package pretraining
 CARD = (Path(__file__).parent / "adapter_card.md").read_text("utf-8")
 
 

@@ -34,8 +34,8 @@ from course_lib.rag.prompt import question_prompt
 from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
-BASE = "haneul-4m"
-PAIRS_PER_PASSAGE = 4
+BASE = "haneul-4m"  # the base model: 4 million weights, trained by the package pretraining
+PAIRS_PER_PASSAGE = 4  # the likeliest one, and three drawn at random
 # A line with the counts, then one for each pair.
 PAIRS = RUNS / "haneul-pairs.jsonl"
 WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)

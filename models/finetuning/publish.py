@@ -23,6 +23,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from finetuning.run import BASE, MAX_TOKENS, RerankerConfig, RerankerRun
 
 CARD = (Path(__file__).parent / "reranker_card.md").read_text("utf-8")
+# Examples of use.
 CROSS = """    from course_lib import load
     reranker = load("haneul-cross-encoder")
     reranker.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
@@ -32,6 +33,7 @@ LATE = """    from course_lib.models.manager import ModelManager
     judge = LateInteraction(ModelManager.shared().get_embedding_model("haneul-late-interaction"))
     judge.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
 """
+# What the model card (README.md) says of each reranker, and the names of the data of its training.
 ABOUT = {
     "haneul-cross-encoder": {
         "what": "A cross-encoder with a head of its own",

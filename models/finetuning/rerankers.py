@@ -1,4 +1,4 @@
-"""The course's two rerankers, as LoRA adapters of all-MiniLM-L6-v2: a cross-encoder and a ColBERT.
+"""The course's two rerankers, as LoRA adapters of the public model all-MiniLM-L6-v2.
 
 An adapter is a small file of trained weights, added to a base model's own. Both learn which passage answers a
 question; hard negatives are wrong passages that a search ranks high. The cross-encoder chooses among the

@@ -31,7 +31,7 @@ from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.run_folder import CHECKPOINT, with_new_names
 from finetuning.pairs import Pairs, pairs_of_banks, pairs_of_public_set
 
-BASE = catalog.MINILM
+BASE = catalog.MINILM  # all-MiniLM-L6-v2, a small public model that reads English texts
 RUNS = data.ROOT / "runs"
 MAX_TOKENS = 256  # of a text, as in the training of MiniLM
 TARGET_MODULES = ["query", "key", "value", "dense"]  # names of the matrices to which LoRA adds
@@ -168,7 +168,7 @@ class RerankerRun(ABC):
             yield indices, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
 
     def train_step(self, dataset: Mapping[str, Sequence[Pairs]]) -> float:
-        """Do one step; return the cross-entropy of choosing the right passage."""
+        """Do one step; return the loss: the mean of -log(probability of the right passage)."""
         loss = torch.nn.functional.cross_entropy(*self.scores(*draw_step(dataset, self.config, self.step)))
         loss.backward()
         self.optimiser.step()

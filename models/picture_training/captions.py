@@ -31,6 +31,7 @@ Share = list[float]
 
 
 def jpeg(image: Image.Image) -> Image.Image:
+    """Return the picture after a compression that loses details."""
     file = io.BytesIO()
     image.save(file, "jpeg", quality=20)
     return Image.open(file).convert("RGB")
@@ -47,6 +48,7 @@ def smaller(image: Image.Image) -> Image.Image:
     return paper
 
 
+# Name in the report -> a function that changes a picture.
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "none": lambda image: image,
     "JPEG of quality 20": jpeg,
@@ -95,7 +97,7 @@ def words_alike(captions: list[str], truths: list[str]) -> list[float]:
 
 
 def share_of(right: list[bool]) -> Share:
-    """Return the share of true values, its 95% Wilson interval, and their number."""
+    """Return the share of true values, its 95% confidence interval, and their number."""
     low, high = proportion_interval(sum(right), len(right))
     return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
 

@@ -24,7 +24,7 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
-IDENTITIES, BATCH, STEPS, LEARNING_RATE = 1000, 64, 5000, 3e-3
+IDENTITIES, BATCH, STEPS, LEARNING_RATE = 1000, 64, 5000, 3e-3  # drawn persons, pictures in a step
 SCALE, MARGIN = 24.0, 0.25  # of ArcFace: factor of the cosines; final margin in radians
 WIDTH = 128  # dimensions of an embedding
 
@@ -47,7 +47,7 @@ class ArcFace(torch.nn.Module):
         return torch.nn.functional.normalize(pooled)
 
     def loss(self, embeddings: torch.Tensor, identities: torch.Tensor, margin: float) -> torch.Tensor:
-        """Return the cross-entropy of the identities from the angles between embeddings and directions.
+        """Return the mean of -log(probability of the right identity), by the angles to the directions.
 
         The angle to the right direction is enlarged by `margin`, which forces the embeddings closer together.
         """

@@ -24,7 +24,7 @@ from picture_training.tensors import from_minus_one
 NAME = "haneul-judge"
 FOLDER = data.MODELS / "haneul-painter" / "judge"
 PIXELS = 64  # side to which pictures are enlarged, because the ResNet's first layers divide it by four
-BATCH, STEPS, LEARNING_RATE = 64, 700, 3e-3
+BATCH, STEPS, LEARNING_RATE = 64, 700, 3e-3  # BATCH: pictures in a step
 
 
 def phrases(thing: Thing) -> tuple[str, str, str]:
@@ -54,7 +54,10 @@ def new_judge() -> ResNetForImageClassification:
 
 
 def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
-    """Return the cross-entropy of the three labels, on drawings with noise like that of the painter."""
+    """Return the sum of -log(probability of a right label) over the three, a mean over a step's drawings.
+
+    The drawings get noise like that in the painter's pictures.
+    """
     rng = random.Random(f"judge/{step}")
     things = [rng.choice(EVERYTHING) for _ in range(BATCH)]
     generator = torch.Generator().manual_seed(step)

@@ -43,7 +43,7 @@ def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds
 
 
 def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
-    """Return the share of new drawings that the judge describes rightly, with a Wilson interval."""
+    """Return the share of new drawings that the judge describes rightly, with a 95% interval."""
     rng = random.Random("judge/test")
     things = [rng.choice(EVERYTHING) for _ in range(count)]
     drawn = [draw_thing(thing, rng) for thing in things]

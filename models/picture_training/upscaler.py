@@ -30,7 +30,7 @@ from picture_training.tensors import from_zero
 NAME = "haneul-upscaler"
 FOLDER = data.MODELS / NAME
 WIDTH, CROP = 48, 32  # channels; side in pixels of the small squares that are enlarged in training
-BATCH, STEPS = 16, 1800
+BATCH, STEPS = 16, 1800  # pictures in a step
 
 
 def new_model() -> Swin2SRForImageSuperResolution:

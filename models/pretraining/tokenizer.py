@@ -20,6 +20,7 @@ SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "as
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
 VOCABULARY = 4096  # tokens
 CONTEXT = 2048  # the longest text in tokens
+# In the template language Jinja, as transformers reads it.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
     "{% endfor %}"

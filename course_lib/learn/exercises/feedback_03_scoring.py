@@ -96,7 +96,7 @@ def check_bm25_case(case: tuple[Sequence[str], str]) -> str | None:
         return f"the question must have two different words; {case[1]!r} has {len(set(words))}"
     if not 2 <= len(documents) <= 6 or not all(1 <= len(document) <= 6 for document in documents):
         return "give 2 to 6 documents, of 1 to 6 words each"
-    df = Counter(word for document in documents for word in set(document))
+    df = Counter(word for document in documents for word in set(document))  # in how many documents it is
     common, rare = sorted(words, key=lambda word: -df[word])
     if not df[rare]:
         return f"no document has {rare!r}: there is no right answer that could be missed"

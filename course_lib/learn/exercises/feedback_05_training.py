@@ -174,7 +174,10 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_labels(labels: Callable[[list[Turn], int], Any]) -> str | None:
-    """Check 05.4: `labels(turns, end)`, a label per token: its id in the assistant's turns, else -100."""
+    """Check 05.4: `labels(turns, end)`, for each token what is to be predicted in its place.
+
+    It is the token's id in the assistant's turns, and IGNORED elsewhere. Each turn is followed by an `end`.
+    """
 
     def as_list(turns: list[Turn], end: int) -> Any:
         result = labels(turns, end)
@@ -205,7 +208,11 @@ RULES = {"a": stopping_rules.rule_a, "b": stopping_rules.rule_b, "c": stopping_r
 
 
 def check_cases(cases: Any) -> str | None:
-    """Check 05.5: for each careless rule of early stopping a case (losses, patience) that exposes it."""
+    """Check 05.5: for each careless rule of early stopping a case (losses, patience) that exposes it.
+
+    Training ends after `patience` evaluations in a row without a new lowest loss, and keeps the weights of
+    the lowest. A case exposes a rule if the rule keeps others.
+    """
     if not isinstance(cases, Mapping) or set(cases) != set(RULES):
         return f'expected a dict with the keys "a", "b" and "c"; got {cases!r:.80}'
     return next(filter(None, (_check_case(name, cases[name]) for name in RULES)), None)

@@ -12,7 +12,7 @@ from course_lib.learn.widgets.questions import Questions, passage_label
 from course_lib.rag.pipeline import RAGPipeline
 from course_lib.retrieval.hybrid import HybridRetriever
 
-MAX_PASSAGES = 5
+MAX_PASSAGES = 5  # that the model reads for an answer
 
 
 def marked(text: str, answer: str) -> str:

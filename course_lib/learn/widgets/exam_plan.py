@@ -14,6 +14,7 @@ from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output,
 from course_lib.models.planner import architecture
 from course_lib.plots import Picture, stacked_bar
 
+# Offered models, whose sizes the planner knows.
 MODELS = (
     "EXAONE-3.0-7.8B",
     "EXAONE-3.5-2.4B",
