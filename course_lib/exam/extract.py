@@ -42,7 +42,7 @@ STATED = 0.6  # a statement with at least this share of a topic's label counts a
 SMOOTHING = 0.01  # added to p and to 1 - p, so that the logits of 0 and 1 are finite
 # WEIGHTS: of the signals of a `Candidate`, fitted to the practice questions. SUPPORT, INTERCEPT: a logistic
 # regression of "the passages contain an answer" on the values of `SentenceReader.support`, fitted to practice
-# and held-back questions (`python -m benchmarks.exam korean`).
+# questions and others, none of the exam's, (`python -m benchmarks.exam korean`).
 WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
 SUPPORT = (0.216, 0.024, 0.964, -0.574, 2.36, 2.432)
 INTERCEPT = -6.66
@@ -57,7 +57,7 @@ class Candidate(NamedTuple):
     - the log-probability of its form, given the question
     - whether the question words ask for this form
     - the share of the question's tokens that stand just before it
-    - whether a copula follows it
+    - whether a form of "is" follows it
     - whether the question asks for a former value, and the text around it is about one
     - the share of the question's tokens in its statement, if the question asks for an exception, else 0
     - the share of the question's tokens in its statement
@@ -187,7 +187,10 @@ class SentenceReader:
         return np.asarray(chances / chances.sum())
 
     def _expected_shapes(self, topics: NDArray[np.float64], date: float) -> Mapping[str, float]:
-        """Return answer shape -> probability. date: the probability that the question asks for a date."""
+        """Return shape of an answer (its unit, see `statements.shape`) -> probability.
+
+        date: the probability that the question asks for a date.
+        """
         shapes = defaultdict(float, {DATE: date})
         for chance, forms in zip((1 - date) * topics, self._topics.forms, strict=True):
             for name, part in forms.items():

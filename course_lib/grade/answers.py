@@ -1,8 +1,8 @@
 """Find a learner's answers in a notebook, with the code of the chapter that each of them needs.
 
 Only exercise cells are taken from the learner's notebook; one that still has the course's stub (placeholder)
-is not answered. The imports, functions and values that an answer
-needs come from the earlier cells of the course's chapter, whose exercise cells hold the learner's answers.
+is not answered. The imports, functions and values that an answer needs come from the earlier cells of the
+course's chapter, whose exercise cells hold the learner's answers.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from course_lib.measure.results import EngineMeasurement, Results, Round
 
 # Maps the answers, in the order of the prompts, to one score from 0 to 1 each.
 Quality = Callable[[Sequence[str]], Sequence[float]]
-MIN_LENGTH_FIELD = "generation.min_output_length"  # among `Engine.supported_fields`, if a model can obey it
+MIN_LENGTH_FIELD = "generation.min_output_length"  # in `supported_fields` if an engine can obey it
 
 
 class Engine(Protocol):

@@ -3,8 +3,8 @@
 A pair of pictures is accepted if its similarity is at least the threshold. FAR, the false accept rate, is the
 share of accepted pairs among those of different persons; TAR, the true accept rate, among those of the same
 person. An embedding is the vector that a model computes for a picture; the similarity is the cosine of two.
-Intervals come from resampling identities (persons), not pairs, because pairs that share a face are
-not independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
+Intervals come from resampling identities (persons), not pairs, because pairs that share a face are not
+independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
 bootstrap").
 """
 

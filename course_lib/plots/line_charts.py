@@ -185,9 +185,9 @@ def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, An
 
 
 def _covered(text: Any, taken: Sequence[Any], paths: Sequence[Any]) -> int:
-    """How much a text covers where it stands: the lines, their points, and ten times as much each other text.
+    """Count what a text covers where it stands: a line or point 1, another text 10, a corner outside 100.
 
-    taken: the boxes of the other texts. paths: the lines, in pixels. A corner outside the axes counts most.
+    taken: the boxes of the other texts. paths: the lines, in pixels.
     """
     text.get_window_extent()  # moves the text; the box that it returns includes the line to the point
     box = Text.get_window_extent(text).padded(-1)

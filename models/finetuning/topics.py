@@ -116,7 +116,7 @@ def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
 
 
 def embedded(rows: list[Row]) -> torch.Tensor:
-    """Return the scaled embeddings of the texts: (texts, dimensions)."""
+    """Return the embeddings of the texts, times SCALE: (texts, dimensions)."""
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     vectors = np.array(embedder.embed_documents([text for text, _ in rows]), dtype=np.float32)
     return torch.tensor(SCALE * vectors)

@@ -1,9 +1,9 @@
 """Train haneul-captioner, which describes pictures, from scratch.
 
 Its encoder, a small ViT (vision transformer), reads a picture as a square of patches; its decoder, a small
-GPT-2, writes the caption.
-`python -m picture_training.captioner --resume` trains it, or continues an interrupted training, and writes
-models/haneul-captioner. The package bankworld (in datasets/) draws the pictures and their captions.
+GPT-2, writes the caption. `python -m picture_training.captioner --resume` trains it, or continues an
+interrupted training, and writes models/haneul-captioner. The package bankworld (in datasets/) draws the
+pictures and their captions.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionE
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id
     model = VisionEncoderDecoderModel(config)
-    model.set_attn_implementation("eager")  # trains faster on a CPU than the fused one
+    model.set_attn_implementation("eager")  # computed step by step: faster on a CPU than fused
     positions = model.encoder.embeddings.position_embeddings
     with torch.no_grad():
         positions[0, 1:].copy_(0.5 * sines(PIXELS // patch, WIDTH))

@@ -1,9 +1,8 @@
 """Evaluate a captioner: which facts its captions state rightly, and how it copes with changed pictures.
 
 Also measured, as shared words (token F1) and shared runs of words (corpus BLEU by sacrebleu, Papineni et al.
-2002, P02-1040): how near the captions are to the right ones. The test pictures,
-which bankworld draws, were not seen in training; those of the split "combinations" show combinations of facts
-that training leaves out.
+2002, P02-1040): how near the captions are to the right ones. The test pictures, which bankworld draws, were
+not seen in training; those of the split "combinations" show combinations of facts that training leaves out.
 """
 
 from __future__ import annotations

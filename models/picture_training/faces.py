@@ -1,4 +1,4 @@
-"""Train haneul-faces from scratch: a small ResNet that turns a drawn face into a vector, its embedding.
+"""Train haneul-faces from scratch: a small network (ResNet) that turns a drawn face into a vector.
 
 `python -m picture_training.faces --resume` trains it, or continues an interrupted training, and writes
 models/haneul-faces. The loss is ArcFace (Deng et al. 2019, arXiv:1801.07698), by which two pictures of one
@@ -42,7 +42,7 @@ class ArcFace(torch.nn.Module):
         self.directions = torch.nn.Parameter(torch.randn(IDENTITIES, WIDTH) * 0.05)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return embeddings of length 1: (pictures, 128)."""
+        """Return embeddings (vectors) of length 1: (pictures, 128)."""
         pooled = self.embedder(pixels).pooler_output.flatten(1).float()
         return torch.nn.functional.normalize(pooled)
 

@@ -1,8 +1,8 @@
 """Train the judge: a classifier that describes pictures of haneul-painter in the words of its prompts.
 
 `python -m picture_training.judge` trains it on drawings of all prompts, including those that the painter does
-not see in training, and writes models/haneul-painter/judge. `course_lib.vision.Judge` uses it. The package
-bankworld (in datasets/) draws the pictures, of 32 x 32 pixels.
+not see in training, and writes models/haneul-painter/judge. It is a small ResNet, a network of convolutions.
+`course_lib.vision.Judge` uses it. The package bankworld (in datasets/) draws the pictures, of 32 x 32 pixels.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
 def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float, real: Any) -> list[Any]:
     """Return the agreement on both halves of the prompts, and the Fréchet distance of all pictures.
 
-    real: the judge's features of one drawing per prompt.
+    real: the judge's features, a vector of numbers, of one drawing per prompt.
     """
     drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=500)
     half = len(asked) // 2

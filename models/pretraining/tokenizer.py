@@ -1,7 +1,7 @@
 """Train the tokenizer of all of the course's language models: byte-level BPE with a chat template.
 
 BPE begins with single bytes and makes tokens of the pairs that are most frequent. The chat template puts the
-turns of a conversation into one text, with a special token at the begin and end of each.
+turns of a conversation into one text, with a special token at the beginning and the end of each.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Train one of the course's language models from scratch: `python -m pretraining.train haneul-1m`.
 
 It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the latest
-one. Matrices are optimised by Muon (`pretraining.muon`), embeddings (the vectors
-of the tokens) and norms by AdamW. The learning rate is
-constant, then decays linearly. The loss counts all tokens of answers, and a random sample of the other
-tokens.
+one. Matrices are optimised by Muon (`pretraining.muon`), embeddings (the vectors of the tokens) and the
+factors of normalisations by AdamW. The learning rate is constant, then decays linearly. The loss counts all
+tokens of answers, and a random sample of the other tokens.
 """
 
 from __future__ import annotations

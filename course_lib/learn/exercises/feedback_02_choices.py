@@ -12,7 +12,7 @@ from typing import Any
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Points = Mapping[str, tuple[float, float]]  # name -> (megabytes, right answers)
+Points = Mapping[str, tuple[float, float]]  # model -> (megabytes, right answers)
 POINTS: Points = {
     "largest": (30.0, 86.0),
     "tiny": (1.0, 10.0),

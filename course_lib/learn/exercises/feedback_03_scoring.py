@@ -2,8 +2,8 @@
 
 nDCG divides the gain of a ranking's first k passages by that of the ideal order; their grades count less at
 later ranks. BM25 ranks documents by the words of a query, each with a weight, its idf, higher for rare words;
-rank-bm25 is a Python package for it.
-A checker takes the student's answer, and returns feedback, or None if the answer is right.
+rank-bm25 is a Python package for it. A checker takes the student's answer, and returns feedback, or None if
+the answer is right.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ MIN_DIFFERENCE = 0.1  # between the faulty and the right value in the student's 
 
 
 def check_ndcg_cases(cases: Mapping[str, tuple[Sequence[str], Mapping[str, int], int]]) -> str | None:
-    """Check 03.1: for each faulty version of nDCG a case (ranking, grades, k) in which only it is wrong."""
+    """Check 03.1: for each faulty version of nDCG a case (ranking, grades, k) in which only it is wrong.
+
+    grades: passage id -> how relevant it is, 0 for not at all. k: how many passages of the ranking count.
+    """
     if not isinstance(cases, Mapping) or set(cases) != set(VERSIONS):
         return 'expected a dict with the keys "A", "B" and "C", and a case (ranking, grades, k) for each'
     return next(filter(None, (_check_case(name, cases[name]) for name in VERSIONS)), None)

@@ -1,7 +1,7 @@
 """Checkers of chapter 04's exercises on how many candidates a reranker reads, and on how many test questions.
 
-Candidates are the passages that a search found and a reranker sorts again; more of them take more time.
-A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+Candidates are the passages that a search found and a reranker sorts again; more of them take more time. A
+checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 

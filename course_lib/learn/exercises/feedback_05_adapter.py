@@ -1,4 +1,4 @@
-"""Checkers of chapter 05's exercises on a LoRA adapter and its size.
+"""Checkers of chapter 05's exercises on a LoRA adapter, which adds alpha / r B A to a matrix W of a model.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
@@ -244,9 +244,9 @@ def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) ->
 def _largest(memory: float, share: float | None = None, bits: float = 16) -> float:
     """The right solution of 05.3.
 
-    A trained weight takes 16 bytes: 2 for itself, 2 for its gradient, 4 for a copy and 8 for Adam's means.
-    share: the adapter's weights per weight of the frozen model, or None if all weights are trained. bits: of
-    a frozen weight.
+    A trained weight takes 16 bytes: 2 for itself, 2 for its gradient, 4 for a copy in 32 bits, and 8 for two
+    means that the optimiser Adam keeps. A frozen weight is not trained. share: the adapter's weights per
+    weight of the frozen model, or None if all weights are trained. bits: of a frozen weight.
     """
     return memory / (16 if share is None else bits / 8 + 16 * share)
 

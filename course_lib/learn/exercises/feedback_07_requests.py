@@ -152,7 +152,10 @@ def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
 
 
 def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> str | None:
-    """Check 07.2: `report(requests, warm_up)`, the 95% quantile of the latency, and the share of failures."""
+    """Check 07.2: `report(requests, warm_up)`, the time within which 95% are answered, and the share that fails.
+
+    The first `warm_up` requests do not count.
+    """
     cases = [
         (_load(48, 20, range(24, 48, 2)), 4),
         (_load(104, 50, []), 4),
@@ -204,8 +207,8 @@ def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> st
 def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None:
     """Check 07.4: `longest_queue(slots, seconds, limit)`.
 
-    It is how many requests may wait, if each must begin within `limit` seconds and each answer takes
-    `seconds`.
+    It is how many requests may wait, if each must begin within `limit` seconds, each answer takes `seconds`,
+    and the server writes `slots` answers at a time.
     """
     cases = [(4, 2.0, 10.0), (4, 2.0, 11.0), (1, 0.5, 2.0), (8, 3.0, 2.0), (2, 4.0, 4.0)]
     mistakes = (

@@ -345,8 +345,8 @@ def _group_seconds(
 ) -> float:
     """The right solution of 09.7.
 
-    read, written: tokens of each prompt and answer. weights, cache: bytes of the model, and of a text's KV
-    cache. bandwidth, operations: per second.
+    read, written: tokens of each prompt and answer. weights, cache: bytes of the model, and of what it keeps
+    of each text (KV cache). bandwidth, operations: per second.
     """
     return batch * read * 2 * parameters / operations + written * (weights + batch * cache) / bandwidth
 

@@ -1,4 +1,4 @@
-"""The widget of chapter 06: ask a question, and see the answer, its passages and its confidence."""
+"""The widget of chapter 06: ask a question, and see the answer, its passages and its confidence (0 to 1)."""
 
 from __future__ import annotations
 
