@@ -145,11 +145,7 @@ def build_adapter(adapter: Adapter) -> Path:
     An older folder of this name stays until the new one is complete.
     """
     result = train(
-        BASE,
-        adapter.examples(),
-        RUNS / adapter.name,
-        validation=adapter.validation(),
-        config=adapter.config,
+        BASE, adapter.examples(), RUNS / adapter.name, validation=adapter.validation(), config=adapter.config
     )
     models = {"alone": load(BASE), "with it": load(BASE, adapters=[result.folder])}
     measured = {which: adapter.measure(model) for which, model in models.items()}

@@ -139,10 +139,7 @@ def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | Non
         ),
         (lambda k, n: (k + 1) / (k + n), "that is how the two terms compare without weights; now weigh them"),
         (lambda k, n: (k + n) / (k + 1), "a weight is at most 1: write down both weighted terms first"),
-        (
-            lambda k, n: (k + 25) / (2 * k + 26),
-            "n was not used: it is not always 25",
-        ),
+        (lambda k, n: (k + 25) / (2 * k + 26), "n was not used: it is not always 25"),
         (lambda k, n: (60 + n) / (121 + n), "k was not used: it is not always 60"),
     )
     return diagnose(

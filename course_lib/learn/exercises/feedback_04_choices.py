@@ -182,10 +182,7 @@ def _paired(a: np.ndarray, b: np.ndarray) -> float:
 # Known mistakes: a wrong answer, and the feedback on it.
 MISTAKES_AT_HALF: tuple[tuple[Needed, str], ...] = (
     (_needed(lambda a, b: (a - b).std()), "s is estimated from the trial, so divide by n - 1: .std(ddof=1)"),
-    (
-        _needed(_paired, add=1),
-        "those are the questions that are missing; asked is how many it takes in all",
-    ),
+    (_needed(_paired, add=1), "those are the questions that are missing; asked is how many it takes in all"),
     (_needed(_paired, z=2.0), "2 is a round number for 1.96; take 1.96 here"),
     (
         _needed(lambda a, b: math.hypot(a.std(ddof=1), b.std(ddof=1))),

@@ -210,10 +210,7 @@ BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
         "a mean of the matrices' own ranks counts a small matrix as much as a large one; add up weights, "
         "then divide once",
     ),
-    (
-        lambda s: math.ceil(_ratios(s)[0]),
-        "that is for the first matrix alone; add up all of them",
-    ),
+    (lambda s: math.ceil(_ratios(s)[0]), "that is for the first matrix alone; add up all of them"),
     (
         lambda s: min(min(shape) for shape in s.values()),
         "at the shorter side of a matrix its adapter is already larger than the matrix; count the weights",

@@ -131,10 +131,7 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         _every_second,
         "every second turn is learnt; go by the role: a conversation may begin with a system's turn",
     ),
-    (
-        _not_user,
-        "the system's turn is learnt; only what the assistant says is learnt, so ask for that role",
-    ),
+    (_not_user, "the system's turn is learnt; only what the assistant says is learnt, so ask for that role"),
     (
         lambda t, e: [0 if label == IGNORED else label for label in _labels(t, e)],
         "what is not learnt got 0, which is the id of a token; only -100 tells the library to leave it out",
@@ -161,10 +158,7 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         lambda t, e: [IGNORED, *_labels(t, e)[:-1]],
         "all labels are one position too late: leave each at its own token",
     ),
-    (
-        _by_id,
-        "tokens of an answer got -100 because the question has them too: choose by position, not by id",
-    ),
+    (_by_id, "tokens of an answer got -100 because the question has them too: choose by position, not by id"),
     (
         lambda t, e: [label for label in _labels(t, e) if label != IGNORED],
         "only what is learnt has a label; every token of the row needs one, the others -100",

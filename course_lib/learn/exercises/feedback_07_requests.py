@@ -114,12 +114,7 @@ Sent = tuple[float, float, float, bool]
 
 
 def _report(
-    requests: Sequence[Sent],
-    warm_up: int,
-    begin: int = 0,
-    *,
-    failed: str = "never answered",
-    off: int = -1,
+    requests: Sequence[Sent], warm_up: int, begin: int = 0, *, failed: str = "never answered", off: int = -1
 ) -> tuple[float, float]:
     """The right solution of 07.2, or a mistake if an option is given.
 
@@ -152,7 +147,7 @@ def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
 
 
 def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> str | None:
-    """Check 07.2: `report(requests, warm_up)`, the time within which 95% are answered, and the share that fails.
+    """Check 07.2: `report(requests, warm_up)`, the time that 95% do not exceed, and the share that fails.
 
     The first `warm_up` requests do not count.
     """

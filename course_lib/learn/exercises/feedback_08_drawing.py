@@ -46,14 +46,8 @@ def check_perfect(perfect_noise: Callable[..., np.ndarray]) -> str | None:
             "that is the mean of the points, the clean guess; the noise is what was added to it, "
             "in units of sigma",
         ),
-        (
-            lambda x, s, p: -_noise(x, s, p),
-            "the sign is the wrong way round: x = point + sigma * noise",
-        ),
-        (
-            lambda x, s, p: s * _noise(x, s, p),
-            "x - point is sigma times the noise: divide by sigma",
-        ),
+        (lambda x, s, p: -_noise(x, s, p), "the sign is the wrong way round: x = point + sigma * noise"),
+        (lambda x, s, p: s * _noise(x, s, p), "x - point is sigma times the noise: divide by sigma"),
         (
             lambda x, s, p: _noise(x, s, p, equal=True),
             "all points weigh the same here; but a point near x is likelier to have been the one",
