@@ -113,7 +113,7 @@ def _answer_and_check(cell: Any) -> tuple[str, str, Any, Any]:
 
 def _nbgrader_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterator[Any]:
     """Yield the cells of an exercise, marked for nbgrader."""
-    # An answer that is not a function gets a stub, such as `answer = ...`, which shows the name to set.
+    # A solution that is not indented is no function: a stub, `answer = ...`, shows the name that it must set.
     answer.source = REGION.sub(lambda r: r[0] if r[1] else f"{make_stub(r[0])}\n{r[0]}", answer.source)
     yield _marked(answer, f"answer-{id_.replace('.', '-')}", solution=True)
     check.source = HIDDEN + check.source

@@ -129,7 +129,7 @@ def _check_first(documents: list[list[str]], words: list[str], common: str, rare
             f"{library.idf[rare]:.2f} and {common!r} {library.idf[common]:.2f}. How common may a word be "
             "that weighs nothing at all?"
         )
-    index = BM25(str.split, k1=1.5)
+    index = BM25(str.split, k1=1.5)  # with the parameter k1 of rank-bm25
     index.add({str(i): " ".join(document) for i, document in enumerate(documents)})
     first = int(index.search(" ".join(words), 1)[0].id)
     if first not in with_rare:

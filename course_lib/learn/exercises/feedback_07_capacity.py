@@ -25,6 +25,7 @@ def check_batches(tokens: Sequence[int]) -> str | None:
         return f"expected a list of {ANSWERS} answer lengths; got {tokens!r}"
     if wrong := [n for n in tokens if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100]:
         return f"{wrong[0]!r} is not a whole number of tokens from 1 to {LONGEST_ANSWER}"
+    # Each step takes 1 second, whatever the batch; reading takes none, and all requests arrive at 0.
     server, together = Server(lambda size: 1.0, 0.0, SLOTS), [0.0] * ANSWERS
     static = max(in_batches(server, together, tokens))
     continuous = max(continuously(server, together, tokens))

@@ -58,7 +58,7 @@ def ask_the_bank(
 ) -> Explorer:
     """Return the widget.
 
-    model: a chat model, as `RAGPipeline` takes it, which answers from the passages that the retriever finds.
+    model: a chat model, which answers from the passages that the retriever finds, as in `RAGPipeline`.
     questions: id -> text. texts: passage id -> text. titles: passage id -> title. Answers are cached. Raises
     ValueError for no questions.
     """
