@@ -137,12 +137,12 @@ def cards() -> dict[str, Card]:
 
 
 def _runs(group: Mapping[str, Any], sources: Mapping[str, str]) -> Iterator[Run]:
-    more = {"batch": group.get("batch", 1), "context": group.get("context", 0)}
+    sizes = {"batch": group.get("batch", 1), "context": group.get("context", 0)}
     kinds: tuple[Does, ...] = ("read", "write")
     for does in kinds:
         for tokens, speed in group.get(does, {}).items():
             yield Run(
-                PUBLISHED, group["format"], does, tokens, speed, source=sources[group["source"]], **more
+                PUBLISHED, group["format"], does, tokens, speed, source=sources[group["source"]], **sizes
             )
 
 

@@ -33,11 +33,11 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
     chosen: list[ExamQuestion] = []
     numbers: dict[data.Language, int] = {"en": count - korean, "ko": korean}
     for language, number in numbers.items():
-        there = questions_of(part, language)
-        if not 0 <= number <= len(there):
-            what = f"count={count}; part {part!r} has {len(there)} questions in each language"
-            raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN) + 1e-9)})')
-        chosen += random.Random(f"{seed} {language}").sample(there, number)
+        available = questions_of(part, language)
+        if not 0 <= number <= len(available):
+            what = f"count={count}; part {part!r} has {len(available)} questions in each language"
+            raise CourseError(what, f'haneul_exam("{part}", {int(len(available) / (1 - KOREAN) + 1e-9)})')
+        chosen += random.Random(f"{seed} {language}").sample(available, number)
     random.Random(seed).shuffle(chosen)
     return chosen
 

@@ -144,8 +144,8 @@ def _canvas_rows(grades: Grades) -> list[Row]:
         (one.submission.student, "", "", one.submission.login, "", *grades.points(one))
         for one in grades.graded
     ]
-    of = ("    Points Possible", "", "", "", "", *grades.of.values())
-    return [(*heads, *(f"Chapter {chapter}" for chapter in grades.of)), of, *rows]
+    points = ("    Points Possible", "", "", "", "", *grades.of.values())
+    return [(*heads, *(f"Chapter {chapter}" for chapter in grades.of)), points, *rows]
 
 
 def write_pages(grades: Grades, folder: Path) -> Path:

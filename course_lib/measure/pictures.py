@@ -77,15 +77,17 @@ def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
     """
     if not captions or len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions and {len(references)} references; BLEU needs pairs")
-    made, wanted = ([re.findall(r"\w+|[^\w\s]", text) for text in texts] for texts in (captions, references))
+    written, wanted = (
+        [re.findall(r"\w+|[^\w\s]", text) for text in texts] for texts in (captions, references)
+    )
     shares = []
     for n in range(1, 5):
-        pairs = [(_runs(words, n), _runs(others, n)) for words, others in zip(made, wanted, strict=True)]
+        pairs = [(_runs(words, n), _runs(others, n)) for words, others in zip(written, wanted, strict=True)]
         count = sum(runs.total() for runs, _ in pairs)
         shares.append(sum((runs & known).total() for runs, known in pairs) / max(1, count))
     if not all(shares):
         return 0.0
-    penalty = min(1.0, math.exp(1 - sum(map(len, wanted)) / sum(map(len, made))))
+    penalty = min(1.0, math.exp(1 - sum(map(len, wanted)) / sum(map(len, written))))
     return 100 * penalty * math.prod(shares) ** (1 / 4)
 
 
@@ -99,8 +101,8 @@ def _colours(picture: Image, reference: Image) -> tuple[NDArray[np.float64], NDA
     import numpy as np
 
     if (picture.size, picture.mode) != (reference.size, reference.mode):
-        told = [f"{p.width} x {p.height} {p.mode}" for p in (picture, reference)]
-        raise ValueError(f"pictures of {told[0]} and {told[1]} cannot be compared")
+        sizes = [f"{p.width} x {p.height} {p.mode}" for p in (picture, reference)]
+        raise ValueError(f"pictures of {sizes[0]} and {sizes[1]} cannot be compared")
     a, b = (np.atleast_3d(np.asarray(p, np.float64)) for p in (picture, reference))
     return a, b
 

@@ -99,11 +99,11 @@ def pairs() -> tuple[dict[str, int], list[Pair]]:
 
 def train_both() -> dict[str, TrainingResult]:
     """Train one adapter on the writer's pairs, and one on as many pairs that people wrote."""
-    made = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
-    people = random.Random(0).sample(knowledge_examples(), len(made))
+    by_model = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
+    by_people = random.Random(0).sample(knowledge_examples(), len(by_model))
     return {
         name: train(BASE, examples, RUNS / name, config=AUGMENTED)
-        for name, examples in (("haneul-augmented", made), ("haneul-by-hand", people))
+        for name, examples in (("haneul-augmented", by_model), ("haneul-by-hand", by_people))
     }
 
 

@@ -173,12 +173,12 @@ def train_korean(folder: Path) -> int:
     weights = {key: value.half().contiguous() for key, value in layer.state_dict().items()}
     save_file(weights, folder / korean_topics.WEIGHTS_FILE)
     texts = korean_text.texts()
-    known = {
+    by_topic = {
         topic: {"label": texts[kind][attribute].label, "forms": forms(topic)}
         for topic in topics()
         for kind, attribute in [topic.split(".")]
     }
-    lines = json.dumps(known, ensure_ascii=False, indent=0)
+    lines = json.dumps(by_topic, ensure_ascii=False, indent=0)
     (folder / korean_topics.TOPICS_FILE).write_text(lines + "\n", "utf-8")
     return len(rows)
 

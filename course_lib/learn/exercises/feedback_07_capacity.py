@@ -62,8 +62,8 @@ def _users(
     mean: the mean one. page: tokens per page. prefix: tokens at the start of all texts.
     """
     free, shared = memory - weights, prefix // page
-    own = token * page * (-(-mean // page) - shared)
-    return free // (token * context + per_user), (free - shared * page * token) // (own + per_user)
+    own_pages = token * page * (-(-mean // page) - shared)
+    return free // (token * context + per_user), (free - shared * page * token) // (own_pages + per_user)
 
 
 def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, int]]) -> str | None:

@@ -127,8 +127,8 @@ def _report(
         for r in counted
         if r[3] or failed != "left out"
     )
-    at = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
-    return times[at], sum(not r[3] for r in counted) / len(counted)
+    index = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
+    return times[index], sum(not r[3] for r in counted) / len(counted)
 
 
 def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
@@ -251,8 +251,8 @@ def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
 
     def kind(status: int | None, tokens: int, tries: int) -> str:
         """Return a name for the way in which a request ended."""
-        of = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
-        name = ("late" if tokens else "early") if status is None else of.get(status, "bad")
+        names = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
+        name = ("late" if tokens else "early") if status is None else names.get(status, "bad")
         return name + "_last" * (tries >= 3)
 
     def changed(**answers: str) -> Callable[[int | None, int, int], str]:

@@ -102,9 +102,9 @@ def _steps(
     empty: how often the empty prompt is encoded. passes: passes of the network per step.
     """
     twice = guidance != 1
-    asked = (2 if twice else 1) if passes is None else passes
+    per_step = (2 if twice else 1) if passes is None else passes
     left = seconds - pictures * (text + decode) - empty * twice * text
-    return max(0, math.floor(left / (pictures * network * asked) + 1e-9))
+    return max(0, math.floor(left / (pictures * network * per_step) + 1e-9))
 
 
 def check_steps(most_steps: Callable[..., int]) -> str | None:

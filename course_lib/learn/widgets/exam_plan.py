@@ -68,8 +68,8 @@ def exam_plan(models: Sequence[str] = MODELS, exam: Exam | None = None) -> Explo
     def show(
         model: str, card: str, weight_format: str, batch: float, passages: float, answer_tokens: float
     ) -> Output:
-        asked = vars(start) | {"passages": int(passages), "answer_tokens": int(answer_tokens)}
-        planned = plan_exam(sizes[model], find_card(card), Exam(**asked), weight_format, int(batch))
+        sizes_of_exam = vars(start) | {"passages": int(passages), "answer_tokens": int(answer_tokens)}
+        planned = plan_exam(sizes[model], find_card(card), Exam(**sizes_of_exam), weight_format, int(batch))
         return Output(describe(planned), minutes_bar(planned))
 
     controls: dict[str, Control] = {
