@@ -87,10 +87,10 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 def check_resources(ray: Any, cpus: float, gpus: float) -> None:
     """Raise CourseError for more CPUs or GPUs than the machines have; Ray would wait for them for ever."""
-    found = ray.cluster_resources()
+    resources = ray.cluster_resources()
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
-        if needed > found.get(name, 0):
-            what = f"{needed:g} {name}s are needed; Ray has {found.get(name, 0):g}"
+        if needed > resources.get(name, 0):
+            what = f"{needed:g} {name}s are needed; Ray has {resources.get(name, 0):g}"
             raise CourseError(what, "ask for fewer workers or replicas")
 
 

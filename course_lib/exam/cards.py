@@ -151,8 +151,8 @@ def card(name: str) -> Card:
 
     Raises CourseError if no card's name contains it, or if several do.
     """
-    found = [known for key, known in cards().items() if name.strip() and name.strip().lower() in key.lower()]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} cards have {name!r} in their name" if found else f"no data sheet of a card {name!r}"
+    fits = [known for key, known in cards().items() if name.strip() and name.strip().lower() in key.lower()]
+    if len(fits) == 1:
+        return fits[0]
+    what = f"{len(fits)} cards have {name!r} in their name" if fits else f"no data sheet of a card {name!r}"
     raise CourseError(what, f"choose one of: {'; '.join(cards())}")

@@ -79,8 +79,8 @@ class RoutedReader:
         """
         refusal = self.reader.score([question_prompt(question, _sources(hits[:1]))], [REFUSAL])[0, 0]
         about = self.topics.about(self.topics.named(question), _sources(hits))
-        found = float(faithful(answer, [source.text for source in about]))
-        return float(hits[0].rerank_score), float(refusal), found, self.topics.log_odds(question)
+        supported = float(faithful(answer, [source.text for source in about]))
+        return float(hits[0].rerank_score), float(refusal), supported, self.topics.log_odds(question)
 
     def confidence(self, question: str, answer: str, hits: Sequence[Any]) -> float:
         """Return the logit of "the handbook answers this"."""

@@ -34,8 +34,8 @@ class Reader:
 
     def prompt(self, question: ExamQuestion) -> str:
         """Return the prompt with as many found passages as fit into the context beside the answer."""
-        found = self.retriever.invoke(question.question) if self.retriever is not None else []
-        sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in found]
+        documents = self.retriever.invoke(question.question) if self.retriever is not None else []
+        sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in documents]
         room = self.engine.context - MAX_ANSWER_TOKENS
         while True:
             prompt = question_prompt(question.question, sources, question.options)

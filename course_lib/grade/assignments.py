@@ -97,17 +97,17 @@ def _answer_and_check(cell: Any) -> tuple[str, str, Any, Any]:
     """Return an exercise's id, the name of its answer, and the cells of the answer and of the check."""
     from nbformat.v4 import new_code_cell
 
-    found = CHECK.search(cell.source)
-    if not found or not REGION.search(cell.source):
+    call = CHECK.search(cell.source)
+    if not call or not REGION.search(cell.source):
         what = "this copy of the course has no solutions, from which the copies for learners are made"
         raise CourseError(what, "run the command in the whole course")
-    answer = new_code_cell(cell.source[: found.start()].rstrip(), id=cell.id)
+    answer = new_code_cell(cell.source[: call.start()].rstrip(), id=cell.id)
     answer.metadata["tags"] = sorted(tags(cell))
     return (
-        found["id"],
-        found["name"],
+        call["id"],
+        call["name"],
         answer,
-        new_code_cell(found.string[found.start() :], id=f"{cell.id}-check"),
+        new_code_cell(call.string[call.start() :], id=f"{cell.id}-check"),
     )
 
 

@@ -152,11 +152,11 @@ def readable_paths(starts: Iterable[Path], hidden: Sequence[Path]) -> list[tuple
 
     A folder that contains a hidden path can only be listed; its other contents get entries of their own.
     """
-    found: list[tuple[str, bool]] = []
+    entries: list[tuple[str, bool]] = []
     for path in (start.resolve() for start in starts if start.exists()):
         if any(path.is_relative_to(each) for each in hidden):
             continue
         inside = any(each.is_relative_to(path) for each in hidden)
-        found.append((str(path), not inside))
-        found += readable_paths(sorted(path.iterdir()), hidden) if inside else []
-    return found
+        entries.append((str(path), not inside))
+        entries += readable_paths(sorted(path.iterdir()), hidden) if inside else []
+    return entries

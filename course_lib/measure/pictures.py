@@ -63,8 +63,8 @@ def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[s
     """
     literal = re.split(r"\{(\w+)\}", template)
     pattern = "".join(f"(?P<{p}>.+?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
-    found = re.fullmatch(pattern, caption)
-    return {name: bool(found and found[name] == facts[name]) for name in literal[1::2]}
+    match = re.fullmatch(pattern, caption)
+    return {name: bool(match and match[name] == facts[name]) for name in literal[1::2]}
 
 
 def bleu(captions: Sequence[str], references: Sequence[str]) -> float:

@@ -155,11 +155,11 @@ def _resample(pairs: Pairs, statistic: Callable[[NDArray[np.float64]], Any]) -> 
     """
     rng, count = np.random.default_rng(0), int(pairs.identity.max()) + 1
     first, second, same = pairs.identity[pairs.first], pairs.identity[pairs.second], pairs.same
-    found = []
+    results = []
     for _ in range(DRAWS):
         times = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
-        found.append(statistic(np.where(same, times[first], times[first] * times[second])))
-    return found
+        results.append(statistic(np.where(same, times[first], times[first] * times[second])))
+    return results
 
 
 def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:

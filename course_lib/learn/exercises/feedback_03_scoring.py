@@ -162,10 +162,10 @@ def check_korean_tokens(pieces: Callable[[str], Iterable[str]]) -> str | None:
 
     def tokens(text: str) -> list[str]:
         result = pieces(text)
-        found = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
-        if not all(isinstance(token, str) for token in found):
+        parts = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
+        if not all(isinstance(token, str) for token in parts):
             raise TypeError(f"pieces({text!r}) gave {result!r}; expected a list of strings")
-        return [str(token) for token in found]
+        return [str(token) for token in parts]
 
     try:
         return next(filter(None, (has(tokens) for has in PROPERTIES)), None)

@@ -98,8 +98,8 @@ def check_events(events: Events) -> str | None:
             "a line that begins with a colon is a comment, which keeps the connection open: skip it",
         ),
     )
-    found = [(listed(function), why) for function, why in mistakes]
-    if feedback := diagnose(listed(events), listed(_events), cases, found, name="list(events"):
+    known = [(listed(function), why) for function, why in mistakes]
+    if feedback := diagnose(listed(events), listed(_events), cases, known, name="list(events"):
         return feedback.replace("list(events(", "list(events(iter(", 1)
     read: list[int] = []
     chunks = (read.append(i) or part for i, part in enumerate([_stream("a"), _stream("b"), _stream("c")]))  # type: ignore[func-returns-value]

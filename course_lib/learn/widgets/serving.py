@@ -86,13 +86,15 @@ def serving_explorer(
     def show(rate: float, replicas: float, slots: float, length: float) -> Output:
         chosen = replace(server, slots=int(slots))
         most = capacity(chosen, int(length), int(replicas))
-        found = simulate(chosen, rate, int(length), int(replicas))
-        text = describe(found, rate, most)
+        result = simulate(chosen, rate, int(length), int(replicas))
+        text = describe(result, rate, most)
         same = (int(replicas), int(slots), int(length)) == (1, server.slots, short)
         if same:
             points = [f"{1000 * latency:,.0f} ms at {at:.3g}/s" for at, latency in measured.items()]
             text += f"\nMeasured means on this machine: {', '.join(points)}."
-        return Output(text, _curve(chosen, int(length), int(replicas), measured if same else {}, rate, found))
+        return Output(
+            text, _curve(chosen, int(length), int(replicas), measured if same else {}, rate, result)
+        )
 
     controls: dict[str, Control] = {
         "rate": Range("arrivals", rates[0], rates[1], half_load, 0.5, "per second"),
