@@ -8,10 +8,10 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
-from course_lib.plots.base import COLOURS, MARKERS, PALE, Picture, check_count, check_numbers, new_picture
+from course_lib.plots.base import COLOURS, MARKERS, Picture, check_count, check_numbers, new_picture
+from course_lib.plots.labels import Choice, add_names, around, place
 
 Point = tuple[float, float, float]  # value, low, high
 # Of lines, and of horizontal levels.
@@ -37,6 +37,7 @@ def lines_with_intervals(
     _check_points(lines)
     check_numbers(number for points in lines.values() for point in points.values() for number in point)
     figure, axes = new_picture(7, 4)
+    names: list[Any] = []
     for i, (name, points) in enumerate(lines.items()):
         colour, marker, style = COLOURS[i], MARKERS[i], STYLES[i]
         xs = sorted(points)
@@ -46,19 +47,15 @@ def lines_with_intervals(
         look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": style, "capsize": 3}
         moved = [at * 1.04 ** (i - (len(lines) - 1) / 2) for at in xs]
         axes.errorbar(moved, values, yerr=[below, above], label=name, **look)
-        axes.annotate(
-            name,
-            (moved[-1], values[-1]),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+        names += add_names(axes, {name: (moved[-1], values[-1])}, color=colour)
     axes.set(xscale="log", xlabel=x, ylabel=y, title=title, ylim=(-2, 102))
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
     axes.margins(x=0.24)
     axes.grid(axis="y", alpha=0.3)
+    figure.draw_without_rendering()  # computes the size of the axes
+    for name in names:
+        place(name, around(name.xy))
     return figure
 
 
@@ -98,7 +95,8 @@ def curves(
     if not all(lowest < number < inf for number in (*marked.values(), *(n for p in points for n in p))):
         needed = "finite" if linear else "positive and finite"
         raise ValueError(f"a number that is not {needed} cannot be drawn on these axes")
-    figure, axes = new_picture(7, 4)
+    scale = "" if linear else " (log)"
+    figure, axes = new_picture(7, 4, xlabel=x + scale, ylabel=y + scale, title=title)
     for (name, line), colour, marker, style in zip(lines.items(), COLOURS, MARKERS, STYLES, strict=False):
         look = {"color": colour, "marker": marker if len(line) < 30 else "", "linestyle": style}
         axes.plot(*zip(*sorted(line.items()), strict=True), label=name, **look)
@@ -106,95 +104,80 @@ def curves(
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
     axes.margins(y=0.12)  # room for names
-    _name_lines(axes, list(named.values()))
+    axes.autoscale_view()
     curves_drawn = list(axes.lines)
     for (name, level), dashes in zip(marked.items(), LEVEL_STYLES, strict=False):
         axes.axhline(level, label=name, color="black", linestyle=dashes)
-        side = _free_side(axes, curves_drawn, level)
-        place = (0.01 if side == "left" else 0.99, level)
-        axes.annotate(name, place, **(NEAR | {"xycoords": ("axes fraction", "data"), "ha": side}))
-    leader: dict[str, Any] = {"arrowprops": {"arrowstyle": "-", "color": "grey"}} | NEAR | {"xytext": (6, 9)}
-    beside = [axes.annotate(name, place, **leader) for name, place in named.items()]
-    scale = "" if linear else " (log)"
-    axes.set(xlabel=x + scale, ylabel=y + scale, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     low, high = axes.get_ylim()
     if not linear:
-        if high < 10 * low:  # less than a power of ten: the minor ticks have the numbers
-            axes.yaxis.set_minor_formatter("{x:,g}")
-        else:
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 60, not 6 x 10^1
+        between = high < 10 * low  # less than a power of ten: the minor ticks have the numbers
+        axes.yaxis.set_minor_formatter("{x:,g}" if between else PlainLogFormatter())
     axes.grid(alpha=0.3)
-    corners = [{"position": (x, y), "ha": "left" if x > 0 else "right"} for y in (9, -18) for x in (6, -6)]
+    written = _line_names(axes, curves_drawn)
+    for name, level in marked.items():
+        side = _free_side(axes, curves_drawn, level)
+        at = (0.01 if side == "left" else 0.99, level)
+        near = NEAR | {"xycoords": ("axes fraction", "data"), "ha": side, "va": "bottom", "xytext": (0, 2)}
+        axes.annotate(name, at, **near).set_in_layout(False)
+    axes.scatter(*np.reshape([*named.values()], (-1, 2)).T, s=14, color="black", zorder=3)
+    beside = add_names(axes, named, fontsize=9)
+    figure.draw_without_rendering()  # computes the size of the axes
     for note in beside:
-        _put(note, [(note.xy, corner) for corner in corners])
+        place(note, around(note.xy, near=11))
+    _place_line_names(written, curves_drawn)
     return figure
 
 
-# How a name is written 4 typographic points above its place.
-NEAR: dict[str, Any] = {"xytext": (0, 4), "textcoords": "offset points", "parse_math": False, "fontsize": 9}
+# How a name is written beside its place.
+NEAR: dict[str, Any] = {"textcoords": "offset points", "parse_math": False, "fontsize": 9}
 
 
-def _name_lines(axes: Any, noted: Sequence[tuple[float, float]] = ()) -> None:
+class PlainLogFormatter(LogFormatter):
+    """Labels for a few of the ticks between powers of ten: 60 and 0.6, not 6 x 10^1 and 6e-01."""
+
+    def __init__(self) -> None:
+        super().__init__(minor_thresholds=(2, 0.5))
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label of the tick at x, or ""."""
+        return f"{x:,g}" if super().__call__(x, pos) else ""
+
+
+def _line_names(axes: Any, lines: Sequence[Any]) -> list[Any]:
+    """Return a hidden annotation with the name of each line."""
+    names = []
+    for line in lines:
+        look = {"fontsize": 9, "color": line.get_color(), "weight": "bold"}
+        names += add_names(axes, {line.get_label(): line.get_xydata()[0]}, **look)
+    return names
+
+
+def _place_line_names(names: Sequence[Any], lines: Sequence[Any]) -> None:
     """Write the name of each line at the one of its points that is vertically farthest from the others.
 
     Where it would cover a line there, even its own, it stands at the next such point that is free, or to the
-    left or right of one. noted: (x, y) of points that have a name of their own, near which there is no room.
+    left or right of one.
     """
-    axes.autoscale_view()  # sets the limits of the axes, which the transformations need
-    to_axes = axes.transScale + axes.transLimits
-    drawn = {line: to_axes.transform(line.get_xydata()) for line in axes.lines}
-    taken = to_axes.transform(np.reshape(noted, (-1, 2)))
-    for line, places in drawn.items():
+    to_axes = lines[0].axes.transScale + lines[0].axes.transLimits
+    drawn = {line: to_axes.transform(line.get_xydata()) for line in lines}
+    for (line, places), name in zip(drawn.items(), names, strict=True):
         others = [other[other[:, 0].argsort()] for key, other in drawn.items() if key is not line]
-        free = [min((_gap(place, other) for other in others), key=abs, default=1.0) for place in places]
-        crowded = [bool((abs(taken - place) < (0.25, 0.1)).all(axis=1).any()) for place in places]
-        room = [abs(gap) * (not near) for gap, near in zip(free, crowded, strict=True)]
-        best = sorted(range(len(room)), key=lambda i: -room[i])[:MOST_TRIED]
+        free = [min((_gap(at, other) for other in others), key=abs, default=1.0) for at in places]
+        best = sorted(range(len(free)), key=lambda i: -abs(free[i]))
+        rest = best[FIRST_TRIED :: 1 + len(best) // MOST_TRIED]
         usual = ["left" if x < 0.2 else "right" if x > 0.8 else "center" for x, _ in places]
         spots = [(i, above, usual[i]) for i in best[:FIRST_TRIED] for above in (free[i] > 0, free[i] <= 0)]
-        spots += itertools.product(best, (True, False), ("left", "right", "center"))
-        choices: list[tuple[tuple[float, float], dict[str, Any]]] = []
+        spots += itertools.product(best[:FIRST_TRIED] + rest, (True, False), ("left", "right", "center"))
+        choices: list[Choice] = []
         for i, above, side in spots:
             where = {"va": "bottom" if above else "top", "position": (0, 7 if above else -7), "ha": side}
             choices.append((tuple(line.get_xydata()[i]), where))
-        look = NEAR | {"color": line.get_color(), "weight": "bold", "bbox": PALE}
-        _put(axes.annotate(line.get_label(), choices[0][0], **look), choices)
-
-
-def _put(text: Any, choices: Sequence[tuple[tuple[float, float], Mapping[str, Any]]]) -> None:
-    """Set a text to the first of some places where it covers nothing, else to one where it covers the least.
-
-    choices: the (x, y) of the point that it names, and settings, such as its position beside that point.
-    """
-    axes = text.axes
-    axes.figure.draw_without_rendering()  # computes the boxes of the texts
-    paths = [line.get_path().transformed(line.get_transform()) for line in axes.lines]
-    taken = [other.get_window_extent() for other in axes.texts if other is not text]
-    least, best = inf, choices[0]
-    for choice in choices:
-        text.xy, settings = choice
-        text.set(**settings)
-        if (covered := _covered(text, taken, paths)) < least:
-            least, best = covered, choice
-        if not least:
-            return
-    text.xy, settings = best
-    text.set(**settings)
-
-
-def _covered(text: Any, taken: Sequence[Any], paths: Sequence[Any]) -> int:
-    """Count what a text covers where it stands: a line or point 1, another text 10, a corner outside 100.
-
-    taken: the boxes of the other texts. paths: the lines, in pixels.
-    """
-    text.get_window_extent()  # moves the text; the box that it returns includes the line to the point
-    box = Text.get_window_extent(text).padded(-1)
-    points = sum(box.count_contains(path.vertices) for path in paths)
-    lines = sum(path.intersects_bbox(box, filled=False) for path in paths)
-    outside = 4 - text.axes.bbox.count_contains(box.corners())
-    return int(points + lines + 10 * box.count_overlaps(taken) + 100 * outside)
+        for i, right in itertools.product(best[:FIRST_TRIED] + rest, (True, False)):
+            where = {"va": "center", "position": (8 if right else -8, 0), "ha": "left" if right else "right"}
+            choices.append((tuple(line.get_xydata()[i]), where))
+        place(name, choices)
 
 
 def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:
@@ -241,14 +224,17 @@ def losses(
         xs, ys = zip(*sorted(points.items()), strict=True)
         axes.plot(xs, ys, style, marker=marker, markersize=4, color=colour, label=name)
     axes.margins(y=0.14)
-    _name_lines(axes)
-    for (name, step), (marker, size) in zip(kept.items(), BEST_MARKERS, strict=False):
-        look = {"color": COLOURS[list(lines).index(name)], "markeredgecolor": "black", "markersize": size}
-        place = step, lines[name][step]
-        axes.plot(*place, marker, zorder=4, label=f"kept: step {step:,} of {name}", **look)
-        right = step > 0.8 * max(lines[name])
-        below = NEAR | {"xytext": (0, -9), "va": "top", "ha": "right" if right else "center", "bbox": PALE}
-        axes.annotate(f"kept: step {step:,}", place, **below)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
+    drawn = list(axes.lines)
+    written = _line_names(axes, drawn)
+    figure.draw_without_rendering()  # computes the size of the axes
+    for (name, step), (marker, size) in zip(kept.items(), BEST_MARKERS, strict=False):
+        look = {"color": COLOURS[list(lines).index(name)], "markeredgecolor": "black", "markersize": size}
+        at = step, lines[name][step]
+        axes.plot(*at, marker, zorder=4, label=f"kept: step {step:,} of {name}", **look)
+    for name, step in kept.items():
+        (note,) = add_names(axes, {f"kept: step {step:,}": (step, lines[name][step])}, fontsize=9)
+        place(note, around(note.xy, near=9))
+    _place_line_names(written, drawn)
     return figure

@@ -9,34 +9,22 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import Bbox
 
 from course_lib.plots.base import (
     COLOURS,
     MARKER_STYLES,
-    PALE,
     Picture,
     check_count,
     check_numbers,
     new_picture,
 )
+from course_lib.plots.labels import add_names, around, place_together, within
 from course_lib.plots.line_charts import Point
 
 MOST_BESIDE = 12  # names beside their points
-# How a name is written at first, 9 typographic points to the right of its point and above it.
-BESIDE: dict[str, Any] = {
-    "xytext": (9, 9),
-    "textcoords": "offset points",
-    "parse_math": False,
-    "weight": "bold",
-    "bbox": PALE,
-}
-# Places of a name relative to its point, in typographic points, and the height difference from which on a
-# line joins the two.
-PLACES = [(dx, dy) for dy in (9, -18, 27, -36, 45, -54, 63, -72) for dx in (9, -9)]
-FAR = 20
+FEW = 6  # points; a picture of more is wider
+MOST_COVERED = 9  # lines and points that the names may cover together; each name counts for ten
 
 
 def dots(values: Mapping[str, Sequence[float]], *, x: str, title: str) -> Picture:
@@ -108,43 +96,26 @@ def named_points(
     """
     check_count(len(points), len(MARKER_STYLES), "points")
     check_numbers((number for both in points.values() for point in both for number in point), low=0)
-    figure, axes = new_picture(7, 4)
-    names = []
+    beside = len(points) <= MOST_BESIDE
+    figure, axes = new_picture(7 if len(points) <= FEW else 9, 4, xlabel=x, ylabel=y, title=title)
+    names: list[Any] = []
     for (name, (x_point, y_point)), (colour, marker) in zip(points.items(), MARKER_STYLES, strict=False):
         xerr, yerr = ([[value - low], [high - value]] for value, low, high in (x_point, y_point))
         bars = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 3}
         axes.errorbar([x_point[0]], [y_point[0]], xerr=xerr, yerr=yerr, **bars)
         hollow = {"fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
         axes.plot([x_point[0]], [y_point[0]], marker, label=name, color=colour, **hollow)
-        if len(points) <= MOST_BESIDE:
-            names.append(axes.annotate(name, (x_point[0], y_point[0]), color=colour, **BESIDE))
+        if beside:
+            names += add_names(axes, {name: (x_point[0], y_point[0])}, color=colour, weight="bold")
     joined = [(points[name][0][0], points[name][1][0]) for name in front]
     axes.plot(*np.reshape(joined, (-1, 2)).T, "--", color="grey", linewidth=1, zorder=1)
-    axes.set(xlabel=x, ylabel=y, title=title)
     low, high = axes.get_ylim()
     axes.set_ylim(0 if from_zero else low, high + 0.2 * (high - low))  # room for names
-    values = [x_point[0] for x_point, _ in points.values()]
-    if max(values) > 10 * min(values) > 0:
-        axes.set(xscale="log", xlabel=f"{x} (log)")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.set_xlim(left=0)
-        axes.locator_params(axis="x", nbins=5)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:,g}")
+    _scale_x(axes, [x_point[0] for x_point, _ in points.values()])
     axes.grid(alpha=0.3)
-    axes.margins(x=0.25 if len(points) <= MOST_BESIDE else 0.05)
-    intervals = [
-        [
-            (x_point[1], y_point[0]),
-            (x_point[2], y_point[0]),
-            (x_point[0], y_point[1]),
-            (x_point[0], y_point[2]),
-        ]
-        for x_point, y_point in points.values()
-    ]
-    if not names or not (_place_names(axes, names, intervals) or _place_names(axes, names, [])):
+    axes.margins(x=0.25 if beside else 0.05)
+    figure.draw_without_rendering()  # computes the size of the axes
+    if not names or place_together(names, [around(name.xy) for name in names]) > MOST_COVERED:
         for name in names:
             name.remove()
         axes.margins(x=0.05)
@@ -152,34 +123,17 @@ def named_points(
     return figure
 
 
-def _place_names(axes: Any, names: Sequence[Annotation], intervals: Sequence[Sequence[Any]]) -> bool:
-    """Move each name to the first place near its point where it covers no name and no point; False if none.
-
-    intervals: the ends of lines that no name may cover either: for each point the left, the right, the lower
-    and the upper end. A name that stands farther away than FAR is joined to its point by a line.
-    """
-    axes.figure.draw_without_rendering()  # computes the sizes of the texts
-    points = [axes.transData.transform(name.xy) for name in names]
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
-    for ends in intervals:
-        left, right, low, high = axes.transData.transform(ends)
-        taken += [Bbox([left - 2, right + 2]), Bbox([low - 2, high + 2])]
-    joined = []
-    for name in sorted(names, key=lambda name: name.xy):
-        for across, up in PLACES:
-            name.set(ha="left" if across > 0 else "right", va="bottom" if up > 0 else "top")
-            name.xyann = (across, up)
-            box = name.get_window_extent()
-            if axes.bbox.count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
-                break
-        else:
-            return False
-        taken.append(box)
-        joined += [name] * (abs(up) > FAR)
-    for name in joined:
-        look = {"arrowstyle": "-", "color": name.get_color(), "linewidth": 0.6}
-        axes.annotate("", name.xy, name.xyann, textcoords="offset points", arrowprops=look)
-    return True
+def _scale_x(axes: Any, values: Sequence[float]) -> None:
+    """Make x logarithmic if its values differ more than tenfold; write plain numbers on both axes."""
+    if max(values) > 10 * min(values) > 0:
+        axes.set(xscale="log", xlabel=f"{axes.get_xlabel()} (log)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
 
 
 def bounded_choice(
@@ -193,10 +147,12 @@ def bounded_choice(
     for name, (x_value, share) in points.items():
         look = {"color": COLOURS[0], "fillstyle": "full" if name == chosen else "none"}
         axes.plot([x_value], [100 * share], "o", markersize=11, **look)
-        axes.annotate(name, (x_value, 100 * share), xytext=(8, 8), textcoords="offset points")
     axes.axvline(limit, color=COLOURS[1], linestyle="--")
     right = 1.25 * max(limit, *(x_value for x_value, _ in points.values()))
     axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, right))
+    names = add_names(axes, {name: (x_value, 100 * share) for name, (x_value, share) in points.items()})
+    figure.draw_without_rendering()  # computes the size of the axes
+    place_together(names, [around(name.xy) for name in names])
     return figure
 
 
@@ -220,28 +176,20 @@ def scatter(
     for points in (*groups.values(), [(0, 0), *stars.values(), *others]):
         check_numbers(number for point in points for number in point)
     figure, axes = new_picture(7, 4.5, xticks=[], yticks=[], title=title)
+    names: list[Any] = []
     for (name, points), (colour, marker) in zip(groups.items(), MARKER_STYLES, strict=False):
         look = {"color": colour, "fillstyle": "none", "markersize": 6}
         axes.plot(*zip(*points, strict=True), marker, label=name, **look)
         if len(groups) <= len(COLOURS):
-            centre = {"ha": "center", "va": "center", "weight": "bold", "bbox": PALE}
-            axes.annotate(name, np.median(points, axis=0), color=colour, parse_math=False, **centre)
+            look = {"color": colour, "weight": "bold", "arrowprops": None}
+            names += add_names(axes, {name: tuple(np.median(points, axis=0))}, **look)
     axes.plot(*np.reshape(others, (-1, 2)).T, ".", color="lightgrey", markersize=4, zorder=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.plot(*np.reshape(list(stars.values()), (-1, 2)).T, "*", color="black", markersize=14)
-    middle = sum(axes.get_xlim()) / 2
-    for turn, (name, place) in enumerate(sorted(stars.items(), key=lambda star: -star[1][1])):
-        right, above = place[0] <= middle, 2 * turn < len(stars)  # labels lead away from each other
-        axes.annotate(
-            fill(name, 28),
-            place,
-            xytext=(8 if right else -8, 4 if above else -4),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="bottom" if above else "top",
-            parse_math=False,
-            bbox=PALE,
-        )
+    labels = add_names(axes, {fill(name, 28): at for name, at in stars.items()}, color="black")
     if len(groups) > len(COLOURS):
         figure.legend(loc="outside right upper", frameon=False)
+    figure.draw_without_rendering()  # computes the size of the axes
+    place_together(labels, [around(label.xy, near=9) for label in labels])
+    place_together(names, [within(name.xy) for name in names])
     return figure

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.font_manager import FontProperties
@@ -11,6 +13,9 @@ from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike
 
 from course_lib.plots.base import COLOURS, Picture, check_numbers, families, new_picture
+
+WIDEST = 8.5  # inches, at which a notebook's page does not make a picture smaller
+WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, title: str) -> Picture:
@@ -25,10 +30,13 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
         raise ValueError(
             f"{n} columns of {rows} rows; 1 to 4 of 1 to 25 can be read, with every id once in a column"
         )
-    widths = [max(map(_label_width, ids), default=0.0) for ids in columns.values()]
+    room = WIDEST / n - 1.2  # for the labels of a column, without the space for the lines
+    shown = {id_: _wrapped(id_, room) for ids in columns.values() for id_ in ids}
+    tall = max(label.count("\n") + 1 for label in shown.values())
+    widths = [max((_label_width(shown[id_]) for id_ in ids), default=0.0) for ids in columns.values()]
     wide = max(7, n * (max(widths) + 1.2))  # with room for the lines
     half = [(width / 2 + 0.12) * (n + 0.2) / wide for width in widths]  # of a label and the space around it
-    figure, axes = new_picture(wide, 0.8 + 0.27 * rows)
+    figure, axes = new_picture(wide, 0.8 + (0.09 + 0.18 * tall) * rows)
     text = {"va": "center", "parse_math": False}
     for x, (name, ids) in enumerate(columns.items()):
         side = "center" if 0 < x < n - 1 or n == 1 else "left" if x else "right"  # labels end at their lines
@@ -36,7 +44,8 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
         axes.text(x + shift, -1, name, ha=side, **text)
         for y, id_ in enumerate(ids):
             colour, weight = (COLOURS[0], "bold") if id_ in marked else ("dimgrey", "normal")
-            axes.text(x + shift, y, id_, color=colour, weight=weight, ha=side, **text)
+            look = {"color": colour, "weight": weight, "ha": side, "multialignment": side, "linespacing": 1}
+            axes.text(x + shift, y, shown[id_], **look, **text)
     for x, (left, right) in enumerate(pairwise(columns.values())):
         for id_ in (i for i in left if i in right):
             colour, width = (COLOURS[0], 2.0) if id_ in marked else ("darkgrey", 0.8)
@@ -49,10 +58,23 @@ def rankings(columns: Mapping[str, Sequence[str]], marked: Collection[str], *, t
     return figure
 
 
+def _wrapped(text: str, room: float) -> str:
+    """Return a label in as few lines as have a width of at most `room` inches, or as its spaces allow."""
+    for count in range(1, 5):
+        lines = fill(text, -(-len(text) // count) + 4 * (count > 1), **WHOLE_WORDS)
+        if _label_width(lines) <= room:
+            break
+    return lines
+
+
 def _label_width(text: str) -> float:
-    """Return the width of a bold label in inches. $ is replaced, as matplotlib reads $...$ as a formula."""
+    """Return the width of a label's longest line in bold, in inches.
+
+    $ is replaced, as matplotlib reads $...$ as a formula.
+    """
     bold = FontProperties(family=families(text), weight="bold", size=10)
-    return float(TextPath((0, 0), text.replace("$", "S"), prop=bold).get_extents().width) / 72
+    lines = text.replace("$", "S").splitlines() or [""]
+    return max(float(TextPath((0, 0), line, prop=bold).get_extents().width) for line in lines) / 72
 
 
 def alignment(cosines: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Picture:

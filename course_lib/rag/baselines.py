@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -191,10 +192,14 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
-        self._read: dict[Any, Any] = {}  # the engine that read the examples -> what it keeps of them
+        # the engine that read the examples -> its KV cache of them; both are freed when the model is unloaded
+        self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_read": {}}  # another process reads them itself
+        return {name: value for name, value in vars(self).items() if name != "_read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _read=WeakKeyDictionary())  # another process reads the examples itself
 
     def __repr__(self) -> str:
         counts = f"{len(self.examples)} examples, {len(self.labels)} labels"
@@ -208,7 +213,7 @@ class LLMClassifier(Classifier):
         with self.model.engine() as engine:
             if engine not in self._read:
                 unlike = [label_prompt(text, self.examples) for text in ("a", "1")]
-                self._read = {engine: engine.read_prefix(unlike)}
+                self._read[engine] = engine.read_prefix(unlike)
             scores = score_labels(engine, prompts, [self.labels] * len(prompts), self._read[engine])
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
 

@@ -252,11 +252,7 @@ class Difference(Estimate):
 
     def __str__(self) -> str:
         verdict = self.verdict
-        text = (
-            "these questions do not tell which is better"
-            if verdict == "undecided"
-            else f"{verdict} is better"
-        )
+        text = "no clear difference" if verdict == "undecided" else f"{verdict} is better"
         interval = f"{self.low:+.3f} to {self.high:+.3f}"
         return f"A - B = {self.value:+.3f} ({interval}, {self.questions} questions): {text}"
 

@@ -19,6 +19,7 @@ from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
+from course_lib.models.drivers.streaming import INCOMPLETE
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_TOKEN_CHARACTERS
@@ -235,11 +236,16 @@ class ServedLlamaCpp(LlamaCpp):
         """Return the whole answer, and the last event from llama.cpp, which contains the token counts."""
         if on_piece is None:
             response = self._completion(body, stop)
-            return Piece.of(response["choices"][0], logprobs), response
+            piece = Piece.of(response["choices"][0], logprobs)
+            return piece._replace(text=piece.text.rstrip(INCOMPLETE)), response  # as in a stream
         texts: list[str] = []
         last: dict[str, Any] = {}
+        held_back = ""  # an incomplete character: a later piece follows it, or the answer ends before it
         for last in self.server.stream("/v1/completions", body, stop):
             piece = Piece.of(last["choices"][0], logprobs)
+            text = held_back + piece.text
+            piece = piece._replace(text=text.rstrip(INCOMPLETE))
+            held_back = text[len(piece.text) :]
             if piece.text or piece.logprobs:
                 texts.append(piece.text)
                 on_piece(piece)

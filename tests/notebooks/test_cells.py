@@ -32,6 +32,7 @@ DRAWN = {
     if getattr(getattr(place, n), "__annotations__", {}).get("return") == "Picture"
 }
 LONGEST, LARGEST = 25, 1_000_000
+WIDEST = 120  # characters of a printed line; JupyterLab breaks a wider one in the middle of a word
 PRIVATE = re.compile(r"(/(?:home|root|work|tmp|Users)/|C:\\\\|hf_[A-Za-z0-9]{20}|sk-[A-Za-z0-9]{20})")
 
 
@@ -75,6 +76,9 @@ def cell_problems(cell) -> list[str]:
     printed = "".join(o.get("text", "") for o in cell.outputs)
     if "measured" in tags and (lost := [name for name in claims(source) if name not in printed]):
         found.append(f"its saved output lacks the claims {', '.join(lost)}: save the chapter again")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", printed).splitlines()  # without codes of colours
+    if wide := [line for line in lines if len(line) > WIDEST]:
+        found.append(f"prints {len(wide[0])} characters in one line (at most {WIDEST}): {wide[0]!r}")
     if len(source.splitlines()) > LONGEST:
         found.append(f"{len(source.splitlines())} lines (at most {LONGEST})")
     if any(o.output_type == "error" for o in cell.outputs):
@@ -159,6 +163,14 @@ def test_chapter_follows_the_rules(path):
     assert problems(nbformat.read(path, as_version=4)) == []
 
 
+@pytest.mark.parametrize("path", all_chapters()[:-1], ids=lambda p: p.stem)
+def test_a_chapter_has_a_link_to_the_next(path):
+    chapters = all_chapters()
+    prose = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    link = re.search(r"\*\*Next:\*\* \[[^\]]+\]\(([^)]+)\)", prose)
+    assert link and link[1] == chapters[chapters.index(path) + 1].name
+
+
 def test_there_are_chapters():
     assert [p.name[:2] for p in all_chapters()][:2] == ["00", "01"]
 
@@ -200,6 +212,7 @@ BREAK = {
     "too long": lambda c: c.update(source="x = 1\n" * 26),
     "error": lambda c: c.outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])),
     "path": lambda c: c.outputs.append(nbformat.v4.new_output("stream", text="/home/me/x")),
+    "wide": lambda c: c.outputs.append(nbformat.v4.new_output("stream", text="x" * 121)),
     "no id": lambda c: c.pop("id"),
 }
 
@@ -225,6 +238,7 @@ COMPLAINT = {
     "too long": "26 lines",
     "error": "saved output is an error",
     "path": "a path of somebody's machine",
+    "wide": "prints 121 characters in one line",
     "no id": "without an id",
 }
 

@@ -126,6 +126,7 @@ def test_a_difference_is_told_where_the_questions_tell_it():
     assert m.difference(better, base).verdict == "A" and m.difference(base, better).verdict == "B"
     assert m.difference(base, same).verdict == m.difference(base, base).verdict == "undecided"
     assert str(m.difference(better, base)).endswith("100 questions): A is better")
+    assert str(m.difference(base, same)).endswith("100 questions): no clear difference")
     assert m.difference(better, dict(reversed(base.items()))) == m.difference(better, base)
     with pytest.raises(CourseError, match="a has 100 queries and b has 1; they have 0 in common"):
         m.difference(base, {"x": 1.0})

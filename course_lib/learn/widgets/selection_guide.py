@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output, Range
 from course_lib.models.catalog import PURPOSES, Entry, Fit, entry, largest_fitting, rank_models
 from course_lib.plots import COLOURS, Picture
-from course_lib.plots.base import new_picture
+from course_lib.plots.base import PALE, new_picture
 from course_lib.tables import table
 
 # Bits per weight of each choice in the widget.
@@ -57,9 +57,7 @@ def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> 
     ]
     for fit in fits:
         model = fit.entry.model
-        facts = [
-            f"{fit.weights_gib:.1f} GiB" if fit.weights_gib >= 0.1 else f"{1024 * fit.weights_gib:.1f} MiB"
-        ]
+        facts = [_size(fit.weights_gib)]
         facts += ["knows Korean"] * fit.entry.korean
         facts += [f"{speeds[model]:.0f} tokens/s here"] if model in speeds else []
         facts += fit.exclusions or fit.drawbacks
@@ -70,19 +68,27 @@ def describe(fits: Sequence[Fit], limit: float, speeds: Mapping[str, float]) -> 
     return "\n".join([*lines, *(f"{', '.join(names)}: {note}." for note, names in conditions.items())])
 
 
-def size_bars(fits: Sequence[Fit], limit: float) -> Picture:
-    """Draw the weights of each model as a bar in GiB, filled if the model fits; the limit is a dashed line.
+def _size(gib: float) -> str:
+    return f"{gib:.1f} GiB" if gib >= 0.1 else f"{1024 * gib:.1f} MiB"
 
-    Bars much longer than the limit are cut off.
+
+def size_bars(fits: Sequence[Fit], limit: float) -> Picture:
+    """Draw the weights of each model as a bar in GiB with its size, filled if the model fits.
+
+    The limit is a dashed line. Bars much longer than it are cut off.
     """
     figure, axes = new_picture(7, 0.9 + 0.25 * len(fits), xlabel="weights, GiB")
-    names, sizes = [fit.entry.model for fit in fits], [fit.weights_gib for fit in fits]
-    rows = axes.barh(names, sizes, color=COLOURS[0], edgecolor=COLOURS[0])
-    for row, fit in zip(rows, fits, strict=True):
+    names, right = [fit.entry.model for fit in fits], 1.25 * (limit or fits[0].weights_gib)
+    axes.axvline(limit, color=COLOURS[1], linestyle="--", zorder=0.5)
+    rows = axes.barh(names, [fit.weights_gib for fit in fits], 0.6, color=COLOURS[0], edgecolor=COLOURS[0])
+    for y, (row, fit) in enumerate(zip(rows, fits, strict=True)):
         row.set_fill(not fit.exclusions)
-    axes.axvline(limit, color=COLOURS[1], linestyle="--")
-    axes.invert_yaxis()
-    axes.set(title="Filled: fits; dashed: your limit", xlim=(0, 1.25 * (limit or fits[0].weights_gib)))
+        text = {"va": "center", "fontsize": "small", "textcoords": "offset points", "bbox": PALE}
+        cut = fit.weights_gib > 0.9 * right
+        side = {"xytext": (-4, 0), "ha": "right"} if cut else {"xytext": (4, 0), "ha": "left"}
+        axes.annotate(_size(fit.weights_gib), (min(fit.weights_gib, right), y), **side, **text)
+    axes.tick_params(axis="y", length=0)
+    axes.set(title="Filled: fits; dashed: your limit", xlim=(0, right), ylim=(len(fits) - 0.4, -0.6))
     return figure
 
 

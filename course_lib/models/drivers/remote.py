@@ -14,7 +14,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.drivers.streaming import before_stop, without_stops
+from course_lib.models.drivers.streaming import INCOMPLETE, before_stop, whole_characters, without_stops
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.sources import ServerSource
 from course_lib.models.schema.spec import ModelSpec
@@ -149,7 +149,7 @@ class RemoteEngine(Engine):
     def _reply(self, prompt: Prompt, options: Generation) -> Reply:
         with self._wrap_errors():
             text, usage = http_client.ask_again_if_closed(lambda: self._answer(prompt, options))
-        return self._finished(before_stop(text, options.stop), usage, options)
+        return self._finished(before_stop(text, options.stop).rstrip(INCOMPLETE), usage, options)
 
     def _finished(self, text: str, usage: Usage, options: Generation) -> Reply:
         """A whole answer. Raises CourseError if something was truncated, or tokens were not counted."""
@@ -185,10 +185,9 @@ class RemoteEngine(Engine):
             with closing(chunks):
                 rest = texts(chain([first], chunks))
                 yield ""
-                for piece in without_stops(rest, options.stop):
-                    if piece:
-                        answer += piece
-                        yield piece
+                for piece in whole_characters(without_stops(rest, options.stop)):
+                    answer += piece
+                    yield piece
                 for _ in rest:  # a server that continues after the stop text sends the usage at the end
                     pass
         if not usages:

@@ -28,6 +28,8 @@ from course_lib.measure.hardware import computing_threads
 from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
+# A smaller model writes with one thread: a token is so little work that sleeping threads delay it (measured).
+ONE_WRITER_BYTES = 150_000_000
 LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
 STOP_SECONDS, END_SECONDS = 0.1, 5.0
 LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
@@ -52,13 +54,15 @@ class PrivateFolder:
 def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int) -> dict[str, Any]:
     """Fields of llama.cpp's CommonParams for one instance of a model."""
     embeds = spec.task == "text-embedding"  # llama.cpp must read a text in one piece to embed it
+    spins = os.environ.get("OMP_WAIT_POLICY", "").lower() == "active"
+    one_writer = file.stat().st_size < ONE_WRITER_BYTES and not spins
     return {
         "model.path": str(file),
         "model_alias": [spec.name],
         "n_parallel": slots,
         "n_ctx": slots * context,
-        "cpuparams.n_threads": threads,
-        "cpuparams_batch.n_threads": threads,
+        "cpuparams.n_threads": 1 if one_writer else threads,  # for one token
+        "cpuparams_batch.n_threads": threads,  # for several: a prompt, or the next tokens of several texts
         "cpuparams.poll": 0,  # no spinning, in builds without OpenMP
         "cpuparams_batch.poll": 0,
         "n_threads_http": slots + 1,
