@@ -69,7 +69,7 @@ class ExamPlan:
     """The predicted time and memory of an exam with one model on one card (a graphics card).
 
     seconds: part -> total seconds; the parts are "search", "read" (prompts) and "write" (answers).
-    efficiency: "read" and "write" -> the share of the least possible time (`roofline`) that the card reaches.
+    efficiency: "read" and "write" -> the least possible time (`roofline`) divided by that of the card.
     """
 
     exam: Exam

@@ -92,7 +92,8 @@ def _output_flops(sizes: Architecture) -> int:
 def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
     """Return the operations of attention: 4 x head_dim for each head and pair of tokens.
 
-    They are 2 x head_dim for the score, and 2 x head_dim for the weighted sum.
+    A head compares the vectors, of head_dim numbers, of two tokens, which takes 2 x head_dim operations, and
+    as many for its share in a weighted sum.
 
     full, windowed: the numbers of (token, visible token) pairs in a layer in which a token sees all earlier
     ones, and in one in which it sees only the last `sizes.window`.

@@ -1,9 +1,8 @@
 """The systems that the exam compares. Each combines a model, a search of the handbook, or rules.
 
 A reranker is a model that sorts the passages that the search found. An adapter is a small file of trained
-weights that is added to a model's own.
-The course's language models read English only. For Korean questions most systems return a guess; the system
-"best" answers them with `extract.SentenceReader`.
+weights that is added to a model's own. The course's language models read English only. For Korean questions
+most systems return a guess; the system "best" answers them with `extract.SentenceReader`.
 """
 
 from __future__ import annotations

@@ -14,18 +14,14 @@ from matplotlib.text import Annotation, Text
 
 from course_lib.plots.base import PALE
 
-Choice = tuple[
-    tuple[float, float], Mapping[str, Any]
-]  # the point that a name names, and settings of its text
+Choice = tuple[tuple[float, float], Mapping[str, Any]]  # the point that a name names, settings of its text
 
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "parse_math": False, "bbox": PALE}
 FAR = 14  # points (1/72 inch) from which on a line joins a name to its point
 SPACE = 2  # pixels around a name
 CLEAR = 8  # pixels around a point, in which the line that leads to it may cross others
-BEHIND = 2  # drawings of a lower zorder are a background, which a name may cover
-LATER = (
-    0.01  # each choice counts as much more than the one before it: the first of equally good ones is taken
-)
+BEHIND = 2  # drawings below this zorder (they are drawn first) are a background, which a name may cover
+LATER = 0.01  # added to what a choice covers, for each choice before it: of equal ones the first is taken
 
 
 def add_names(axes: Any, names: Mapping[str, tuple[float, float]], **look: Any) -> list[Annotation]:

@@ -13,7 +13,8 @@ import torch
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Return the nearest semi-orthogonal matrix of each matrix in g, (batch, rows, columns).
 
-    It is computed by Newton-Schulz iteration. The coefficients are those of the source.
+    Its rows (or its columns, if these are fewer) are at right angles and of length 1. It is approximated in
+    some steps (Newton-Schulz iteration), with the coefficients of the source.
     """
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
@@ -44,7 +45,7 @@ class Muon(torch.optim.Optimizer):
                     self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(
                         p.grad, 1 - group["momentum"]
                     )
-                nesterov = torch.stack(  # momentum that looks one step ahead
+                nesterov = torch.stack(  # the running mean of gradients (momentum), one step ahead
                     [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same]
                 )
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5

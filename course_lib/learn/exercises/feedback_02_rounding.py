@@ -1,7 +1,7 @@
 """Checkers of chapter 02's exercises on rounding weights, and on the bits of a format.
 
-A rounded weight is a code (a small whole number) times a scale. absmax is the largest absolute weight.
-A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+A rounded weight is a code (a small whole number) times a scale. absmax is the largest absolute weight. A
+checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 

@@ -190,11 +190,7 @@ def check_supported(supported: Callable[[str, str], bool]) -> str | None:
             True,
             "the answer differs only by an article and a full stop: compare squad_tokens",
         ),
-        (
-            "KRW 5,000",
-            False,
-            "5,000 is only the end of 25,000: compare whole words, not letters",
-        ),
+        ("KRW 5,000", False, "5,000 is only the end of 25,000: compare whole words, not letters"),
         ("KRW 250", False, "250 is only the beginning of 2,500: compare whole words, not letters"),
         (
             "May KRW 25,000",

@@ -58,7 +58,10 @@ def _left_alone(score: Callable[[np.ndarray], float], picture: np.ndarray, patch
 
 
 def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
-    """Check 08.1: `by_covering(score, picture, patch)`, by how much covering each patch lowers the score."""
+    """Check 08.1: `by_covering(score, picture, patch)`, by how much covering each patch lowers the score.
+
+    A patch is a square of patch x patch pixels; score: a function from a picture to a model's score.
+    """
     rng = np.random.default_rng(8)
     cases = []
     for height, width, patch in ((4, 6, 2), (6, 3, 3), (8, 4, 2)):

@@ -80,7 +80,8 @@ def hybrid_search(
 ) -> Explorer:
     """Return the widget.
 
-    questions: id -> text. qrels: question id -> passage id -> relevance grade. titles: passage id -> title.
+    questions: id -> text. qrels: question id -> passage id -> relevance grade, for judged questions. titles:
+    passage id -> title.
 
     The candidates for a question are retrieved once and cached. Raises ValueError for no questions.
     """
