@@ -194,7 +194,7 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
-        # the loaded model -> its KV cache (computed state) of the examples; both are freed when it is unloaded
+        # the loaded model -> its KV cache (computed state) of the examples; unloading the model frees both
         self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
