@@ -192,7 +192,7 @@ def find(name: str) -> Entry | None:
 
 
 def parts() -> dict[str, Entry]:
-    """Return name -> entry of the course's small weight files that only course_lib uses, in no tier or role."""
+    """Return name -> entry of the course's small classifiers that `load` does not load; no role has them."""
     return _catalogue().parts
 
 

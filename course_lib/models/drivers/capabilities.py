@@ -74,7 +74,7 @@ SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "tgi": frozenset({"batch_size"}) | _GENERATION - {"generation.min_output_length"},
 }
 # (task, driver) of pictures -> the other fields that have an effect
-_COMPUTED = frozenset({"architecture", "device", "precision", "batch_size"})  # for models run by torch or ONNX
+_COMPUTED = frozenset({"architecture", "device", "precision", "batch_size"})  # for torch and onnxruntime
 PICTURE_FIELDS: dict[tuple[str, str], frozenset[str]] = {
     ("image-to-text", "huggingface"): _COMPUTED | {"image", "generation.max_output_length"},
     ("image-generation", "diffusers"): _COMPUTED

@@ -10,8 +10,9 @@ from course_lib.lazy import jsonschema_validators
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.fields import Unsupported
 
-# Options of llguidance, the library by which llama.cpp enforces schemas: one space after ":" and ",", as in most JSON that a model has read, and no other
-# white space; and oneOf, which pydantic writes for a union, is read as anyOf.
+# Options of llguidance, the library by which llama.cpp enforces schemas: one space after ":" and ",", as in
+# most JSON that a model has read, and no other white space; and oneOf, which pydantic writes for a union, is
+# read as anyOf.
 OPTIONS = {
     "whitespace_flexible": False,
     "key_separator": ": ",
