@@ -146,6 +146,7 @@ def _processor() -> Finding:
         flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
     except OSError:  # not Linux
         flags = set()
+    # Instructions that compute several numbers at a time, some of them with numbers of 16 bits.
     known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
     return ok(f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
 

@@ -39,12 +39,14 @@ def reading(
 ) -> Work:
     """Return the work of reading `batch` prompts of `tokens` tokens each. Other arguments: as for `plan`.
 
-    llama.cpp fetches the weights once for every PROMPT_CHUNK tokens, transformers once in all.
+    llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the weights for each chunk; transformers reads
+    all at once.
     """
     needed = plan(model, weight_format, tokens, batch, driver=driver)
     sizes = _language_model(model)
     chunk = min(batch * tokens, PROMPT_CHUNK) if needed.driver == "llamacpp" else batch * tokens
     times = -(-batch * tokens // chunk)
+    # Pairs of a token and one that it sees: itself, and all before it or those in the window.
     visible = tokens * (tokens + 1) // 2
     within = min(tokens, sizes.window)
     windowed = within * (within + 1) // 2 + (tokens - within) * within
@@ -111,6 +113,6 @@ def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0
-    if needed.idle:
+    if needed.idle:  # bytes of the experts that one token does not choose
         unread = needed.idle * (1 - sizes.experts_used / sizes.experts) ** (tokens - 1)
     return needed.weights - unread + embeddings + needed.norms

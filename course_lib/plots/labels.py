@@ -107,7 +107,7 @@ def _move(text: Annotation, choice: Choice) -> None:
 
 @dataclass
 class _Drawn:
-    """What a name must not cover, in pixels: boxes of other names, lines, and points, with weights."""
+    """What a name must not cover, in pixels: boxes of other names, lines, and points, each with a weight."""
 
     boxes: list[Any] = field(default_factory=list)
     paths: list[tuple[Path, float]] = field(default_factory=list)

@@ -26,7 +26,11 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimiser, for matrices only. Matrices of equal shape are orthogonalised in one batch."""
+    """The optimiser, for matrices only. Matrices of equal shape are orthogonalised in one batch.
+
+    lr: the learning rate. momentum: the weight of the earlier gradients in the running mean. weight_decay:
+    how much each weight shrinks in a step, times the learning rate.
+    """
 
     def __init__(
         self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
@@ -48,6 +52,6 @@ class Muon(torch.optim.Optimizer):
                 nesterov = torch.stack(  # the running mean of gradients (momentum), one step ahead
                     [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same]
                 )
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                scale = max(1.0, shape[0] / shape[1]) ** 0.5  # longer steps for tall matrices, as the source
                 for p, update in zip(same, orthogonalise(nesterov), strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

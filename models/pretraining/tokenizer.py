@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pretraining import documents
 
+# Special tokens: fill a short row, begin and end a text, and say who speaks in a conversation.
 SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "assistant")]
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
 VOCABULARY = 4096  # tokens

@@ -127,7 +127,8 @@ def _blur(values: list[float], chances: list[float]) -> tuple[float, float]:
 def check_blur(two_psnrs: Callable[..., tuple[float, float]]) -> str | None:
     """Check 08.4: `two_psnrs(values, chances)`, the PSNR of the best single guess, and of a random draw.
 
-    PSNR is 10 log10(1 / mean squared error), in dB. A true value is one of `values`, with these chances.
+    A painter, a model that draws pictures, draws a value at random. PSNR is 10 log10(1 / mean squared
+    error), in dB. A true value is one of `values`, with these chances.
     """
     cases = [
         ([0.0, 1.0], [0.5, 0.5]),

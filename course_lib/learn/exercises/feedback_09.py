@@ -106,7 +106,10 @@ def _slow_ones(left: float, n: int, slow: float, fast: float) -> int:
 
 
 def check_slow_ones(slow_ones: Callable[..., int]) -> str | None:
-    """Check 09.2: `slow_ones(left, n, slow, fast)`, how many of n questions the slow system can answer."""
+    """Check 09.2: `slow_ones(left, n, slow, fast)`, how many of n questions the slow system can answer.
+
+    A system is a way to answer. A fast one, with worse answers, takes the others.
+    """
     mistakes = (
         (
             lambda left, n, slow, fast: min(n, int(left // slow)),
@@ -352,7 +355,11 @@ def _group_seconds(
 
 
 def check_group(group_seconds: Callable[..., float]) -> str | None:
-    """Check 09.7: `group_seconds`, the least seconds to answer a batch of questions."""
+    """Check 09.7: `group_seconds`, the least seconds to answer a batch of questions.
+
+    Reading takes operations; each step of writing moves the weights and the caches from memory to the
+    processor.
+    """
     mistakes = (
         (
             lambda n, r, w, p, b, c, bw, op: n * (r * 2 * p / op + w * (b + c) / bw),
