@@ -51,9 +51,9 @@ def knowledge_examples(
 ) -> list[Example]:
     """Return questions without passages for every value in Haneul's handbook, about 68 wordings per value.
 
-    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. changed: fact (as in
-    `Question.facts`) -> the value that it has from now on. Raises CourseError for an unknown area, a fact
-    that is not among them, and altered files.
+    areas: parts of the handbook such as ["cards", "loans"]; by default all twelve. changed: id of a fact,
+    such as "current_account.blue.monthly_fee" -> the value to teach instead of the handbook's. Raises
+    CourseError for an unknown area, a fact outside the areas, and altered files.
     """
     facts, changed = _rows("knowledge"), dict(changed or {})
     known = list(dict.fromkeys(fact["area"] for fact in facts))

@@ -1,6 +1,8 @@
 """Baselines for `RAGLLMClassifier`: classifiers on embeddings, and a language model without retrieval.
 
-`NeighbourClassifier`, and RAGLLMClassifier with a weight below 1, are the other two.
+Their base class is `classifier.Classifier`: `evidence` returns the probability of each label before
+calibration, and `_state` what the predictions depend on, so that saved ones are only continued by the same
+classifier.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class LinearClassifier(Classifier):
         from sklearn.svm import LinearSVC
 
         check_labels(labels)
-        common = {"sublinear_tf": True, "min_df": 2}
+        common = {"sublinear_tf": True, "min_df": 2}  # 1 + log(count); without words of only one text
         self._counters = (
             []
             if not self.words
@@ -78,7 +80,7 @@ class LinearClassifier(Classifier):
         check_fitted(self)
         scores = self._model.decision_function(self._features(texts))
         if scores.ndim == 1 and not self.words:
-            scores = scores / 2  # so that the softmax of -scores and scores is the probability of the fit
+            scores = scores / 2  # then the softmax of (-score, score) is logistic regression's probability
         return evidence_of(self._model.classes_, scores)
 
     def _features(self, texts: Sequence[str]) -> Any:
@@ -163,9 +165,9 @@ class AveragedClassifier(Classifier):
             part.calibrate(rows, gold)
         return super().calibrate(rows, gold)
 
-    def _mean(self, found: Sequence[dict[str, float]]) -> dict[str, float]:
-        mean = dict.fromkeys((label for probabilities in found for label in probabilities), 0.0)
-        for part, weight, probabilities in zip(self.parts, self.weights, found, strict=True):
+    def _mean(self, predictions: Sequence[dict[str, float]]) -> dict[str, float]:
+        mean = dict.fromkeys((label for probabilities in predictions for label in probabilities), 0.0)
+        for part, weight, probabilities in zip(self.parts, self.weights, predictions, strict=True):
             for label, p in sharpen(probabilities, part.temperature).items():
                 mean[label] += weight / sum(self.weights) * p
         return mean
@@ -192,7 +194,7 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
-        # the engine that read the examples -> its KV cache of them; both are freed when the model is unloaded
+        # the loaded model -> its KV cache (computed state) of the examples; unloading the model frees both
         self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,14 +214,15 @@ class LLMClassifier(Classifier):
         prompts = [label_prompt(text, self.examples) for text in texts]
         with self.model.engine() as engine:
             if engine not in self._read:
-                unlike = [label_prompt(text, self.examples) for text in ("a", "1")]
-                self._read[engine] = engine.read_prefix(unlike)
+                # Two prompts that differ right after the examples: their common beginning is read once.
+                two = [label_prompt(text, self.examples) for text in ("a", "1")]
+                self._read[engine] = engine.read_prefix(two)
             scores = score_labels(engine, prompts, [self.labels] * len(prompts), self._read[engine])
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
 
 
 def embed(embeddings: Embeddings, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the vectors of texts of one kind: as queries, where the embedder knows two kinds."""
+    """Return the vectors of texts, as queries if the embedder treats queries and passages differently."""
     call = getattr(embeddings, "embed_queries", embeddings.embed_documents)
     return np.array(call(list(texts)), np.float32)
 

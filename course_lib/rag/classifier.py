@@ -44,7 +44,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a classifier found for a text, before calibration. probabilities: label -> probability."""
+    """What a classifier found for a text, before calibration.
+
+    probabilities: label -> probability. neighbours: as in Classification. detail: a part of its `reason`.
+    """
 
     probabilities: dict[str, float]
     neighbours: tuple[tuple[str, str], ...] = ()
@@ -124,12 +127,13 @@ class Classifier(ABC):
 
     def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
         """Fit `temperature` to labelled rows that the classifier does not know; return it."""
-        found = self.evidence([as_text(row, self.template) for row in rows])
-        self.temperature = fit_temperature([e.probabilities for e in found], gold)
+        evidence = self.evidence([as_text(row, self.template) for row in rows])
+        self.temperature = fit_temperature([e.probabilities for e in evidence], gold)
         return self.temperature
 
     def _decide(self, evidence: Evidence) -> Classification:
         calibrated = sharpen(evidence.probabilities, self.temperature)
+        # OTHER stands for all labels that no neighbour has.
         label = max((k for k in calibrated if k != OTHER), key=calibrated.__getitem__)
         confidence = calibrated[label]
         votes = sum(name == label for _, name in evidence.neighbours)
@@ -243,7 +247,7 @@ def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
 
 
 def loading_options(model: Any) -> dict[str, Any]:
-    """How a chat model is loaded, such as its quantization; without its files, which `name_of` names."""
+    """The fields of a chat model's specification that can change its predictions, without its files."""
     other = {"source", "adapters", "device", "batch_size", "keep_alive", "generation"}
     options: dict[str, Any] = model.spec.model_dump(mode="json", exclude=other)
     return options

@@ -23,7 +23,7 @@ from course_lib.retrieval.outline import Outline, Section, outline, skip_space, 
 from course_lib.retrieval.table_rows import Table
 
 BLOCK_CHARS = 100_000  # characters per call of the tokenizer, to limit memory
-SLACK_TOKENS = 2  # a text alone may have up to this many tokens fewer than the same text within its document
+SLACK_TOKENS = 2  # tokenized alone, a text may have this many tokens fewer than within its document
 MIN_MAX_TOKENS = 16  # smallest `max_tokens`
 END_KINDS = ("sentence", "line", "word", "character", "code point")  # where a chunk may end, best first
 

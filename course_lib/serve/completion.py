@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMPLEMENTATION = "course-serve"
-# Sampling options that llama.cpp has and `Generation` lacks, by Ollama's names, with values without effect.
+# Sampling options that `Generation` lacks, by Ollama's names -> the value with which each has no effect.
 NEUTRAL = {
     "min_p": 0.0,
     "typical_p": 1.0,
@@ -77,8 +77,8 @@ class Piece(NamedTuple):
             return cls(choice["text"])
         tokens = choice["logprobs"]["content"]
         others = [[_probability(other) for other in t["top_logprobs"][:alternatives]] for t in tokens]
-        told = zip(tokens, others, strict=True)
-        return cls(choice["text"], [_probability(token) | {"top_logprobs": rest} for token, rest in told])
+        pairs = zip(tokens, others, strict=True)
+        return cls(choice["text"], [_probability(token) | {"top_logprobs": rest} for token, rest in pairs])
 
 
 def _probability(token: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,8 @@ class ServedLlamaCpp(LlamaCpp):
     def _text(self, request: CompletionRequest) -> str | None:
         """Return the prompt as a text that llama.cpp tokenizes to the same ids, which saves a call.
 
-        Returns None if there is no such text, because a turn contains the name of a control token.
+        Returns None if there is no such text: a turn contains a name such as <|im_end|>, which llama.cpp
+        would read as the control token.
         """
         try:
             parts = self._parts(request.prompt)
@@ -202,7 +203,7 @@ class ServedLlamaCpp(LlamaCpp):
         if len(parts) > 1:
             return None
         text = self._composed(parts[0])
-        # If the file says so, llama.cpp puts BOS before a text, even if the text already begins with it.
+        # If the file says so, llama.cpp puts BOS (the token for "beginning") before a text, even twice.
         has_bos = bool(self.server.added_ids[0])
         return text.removeprefix(str(self.server.props["bos_token"])) if has_bos else text
 

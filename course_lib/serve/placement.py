@@ -92,7 +92,7 @@ class Placements:
         self.store, self.settings, self.manager = store, settings, manager
         self._placed: dict[str, Placement] = {}  # key of a tag -> how the model was last loaded
         self._users = Counter[str]()  # key of a tag -> the number of requests that use it
-        self._leaving = set[str]()  # keys of the models to unload once nobody uses them
+        self._leaving = set[str]()  # keys of the models to unload once no request uses them
         self._lock = threading.Lock()
 
     def all(self) -> dict[str, Placement]:

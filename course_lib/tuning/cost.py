@@ -10,7 +10,8 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes per trainable weight: a 16-bit gradient, a 32-bit copy of the weight, and Adam's two 32-bit averages.
+# Bytes per trainable weight: a 16-bit gradient, a 32-bit copy of the weight (the master weight), and the two
+# 32-bit averages of the optimiser Adam.
 GRADIENT, MASTER_WEIGHT, ADAM_MEANS = 2, 4, 8
 
 

@@ -37,7 +37,7 @@ class TokenizedExample(NamedTuple):
 
 
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
-    """Convert examples to the token ids that the model is trained on: the prompts' are those of `generate`.
+    """Convert examples to the token ids that the model is trained on, with prompts as in `generate`.
 
     Raises CourseError for an empty list, an empty answer, an example longer than `max_length` tokens, a chat
     template that formats a prompt differently when an answer follows, and a model without an end token.

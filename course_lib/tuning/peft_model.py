@@ -51,7 +51,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
             'train({"source": ..., "quantization": "nf4"}, examples, folder)',
         )
     if precision == "bfloat16" and engine.device == "cpu":
-        # In 16 bits the backward pass of the default attention is five times as slow as eager (measured).
+        # In 16 bits the backward pass of the default attention is five times as slow as "eager" (measured).
         engine.model.set_attn_implementation("eager")
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
@@ -61,7 +61,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
 
 
 def has_native_bfloat16() -> bool:
-    """Tell whether this machine computes with bfloat16 itself: a GPU, or a CPU with AVX512-BF16."""
+    """Whether this machine has instructions for bfloat16: a GPU, or a CPU with AVX512-BF16."""
     return torch.cuda.is_available() or bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -93,10 +93,11 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
 
 
 def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of the answer tokens in nats, summed over the batch.
+    """Return the cross-entropy of the answer tokens in nats (natural logarithm), summed over the batch.
 
-    ids, answer_mask: (examples, length), see `collate`. The output layer computes logits only for the answer
-    tokens (padded to a `padded_length`); with short answers this saves about 90% of its work.
+    ids, answer_mask: token ids, and which of them are the answer's, (examples, length). The output layer
+    computes logits only for the answer tokens (padded to a `padded_length`); with short answers this saves
+    about 90% of its work.
     """
     predicted = answer_mask[:, 1:]
     labels = ids[:, 1:][predicted]

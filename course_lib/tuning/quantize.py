@@ -1,5 +1,6 @@
 """Quantize weights to integer codes and scales with numpy, and back: absmax, Q8_0, Q4_0, NF4 and FP4.
 
+The absmax of some weights is the largest of their absolute values; their scale is derived from it.
 The results equal those of llama.cpp (ggml/src/ggml-quants.c, checked with the package gguf) and bitsandbytes
 (Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats.py` lists the formats by name.
 """
@@ -235,7 +236,7 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
 def quantize_absmaxes(absmax: Weights) -> tuple[NDArray[np.uint8], Weights, np.float32]:
     """Quantize absmaxes, minus their mean, to 8 bits: double quantization (Dettmers et al. 2023, section 3).
 
-    Returns the codes, a scale per 256 codes, and the mean. bitsandbytes' CPU kernel first rounds to a grid of
+    Returns the codes, a scale per 256 codes, and the mean. bitsandbytes' CPU code first rounds to a grid of
     65,536 points; for a number near the midpoint of two values its code can therefore differ by one.
     """
     mean = absmax.mean(dtype=np.float64).astype(np.float32)

@@ -86,7 +86,8 @@ def check_folder(folder: Path) -> None:
 def finished_run(folder: Path, made_of: dict[str, Any]) -> TrainingResult | None:
     """Return the result of a finished run of the same call, or None if there is no finished run.
 
-    made_of: the settings of the call and the hashes of its data. Raises CourseError if the run's differ.
+    made_of: the settings of the call and the hashes of its data. Raises CourseError if those of the run
+    differ.
     """
     if not all((folder / name).is_file() for name in (LOG, WEIGHTS_FILE)):
         return None

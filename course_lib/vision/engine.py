@@ -36,13 +36,14 @@ class PictureModel(Engine):
 
     task: ClassVar[str]
     default_batch_size = 8
-    shown = ("parameters", "weight_bytes", "device")
+    shown = ("parameters", "weight_bytes", "device")  # attributes in the model's repr
     scale = 1  # the factor by which `upscale` enlarges
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec, 0)
 
     def __init_subclass__(cls) -> None:
+        """Set which fields of a specification have an effect on the class."""
         if hasattr(cls, "task"):
             cls.supported_fields = PICTURE_FIELDS[cls.task, cls.driver]
 
@@ -115,7 +116,7 @@ class PictureModel(Engine):
     def count_tokens(self, prompt: Any) -> int:
         raise Unsupported(f"{self.name} is a model of pictures", 'load a language model, such as "haneul-4m"')
 
-    # -- for subclasses -----------------------------------------------------------------------------------
+    # -- for subclasses; first: the position of the first picture in the call, for errors and seeds -------
 
     if TYPE_CHECKING:
 

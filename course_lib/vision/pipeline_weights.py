@@ -1,6 +1,7 @@
 """Compare the weights of a pipeline's parts with their configurations, without reading the weights.
 
-This is needed because diffusers fills missing weights with random numbers and only warns.
+A pipeline of diffusers is a folder of models and other parts that draw together. The check is needed because
+diffusers fills missing weights with random numbers and only warns.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _check_part(folder: Path, kind: Any) -> None:
     if not weights:
         raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
     check_layer_count(folder)
-    with torch.device("meta"):
+    with torch.device("meta"):  # tensors with shapes but without memory
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     headers = [read_safetensors_header(path) for path in weights]

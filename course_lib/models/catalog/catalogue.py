@@ -192,7 +192,7 @@ def find(name: str) -> Entry | None:
 
 
 def parts() -> dict[str, Entry]:
-    """Return, by name, the weights of the course that only the library reads; no tier or role has them."""
+    """Return name -> entry of the course's small classifiers that `load` does not load; no role has them."""
     return _catalogue().parts
 
 
@@ -207,12 +207,12 @@ def entry(name: str) -> Entry:
 def similar_names(name: str) -> list[str]:
     """Return up to three names of the catalogue that `name` may have meant, the most similar first.
 
-    Of several that it may have meant alike, those come first that the course ships or pip downloads.
+    Of several equally likely ones, those that the course ships or pip downloads come first.
     """
     models = _catalogue().models
     found = similar(name, models)
-    begun = [model for model in found if model.lower().startswith(name.lower())]
-    return sorted(found, key=lambda m: (begun != [m], models[m].tier not in ("tiny", "real")))
+    beginning = [model for model in found if model.lower().startswith(name.lower())]
+    return sorted(found, key=lambda m: (beginning != [m], models[m].tier not in ("tiny", "real")))
 
 
 def related(entry: Entry) -> list[Entry]:

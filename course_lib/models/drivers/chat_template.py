@@ -32,7 +32,8 @@ from course_lib.models.gguf.inputs import input_format
 from course_lib.models.schema.sources import LocalSource
 from course_lib.models.schema.spec import ModelSpec
 
-# Private-use characters, as in transformers' chat_template_utils.py.
+# Characters that Unicode leaves free (private use), around the names of control tokens in a turn; as in
+# transformers' chat_template_utils.py.
 MARK_BEGIN, MARK_END = "\U000f0000", "\U000f0001"
 # The token ids of each text. The second argument: whether the names of control tokens become these tokens.
 Tokenize = Callable[[Sequence[str], bool], list[list[int]]]

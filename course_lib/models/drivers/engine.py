@@ -1,6 +1,7 @@
 """`Engine`, the base class of loaded models: public methods check their input and call a driver's methods.
 
-A driver is the software that runs a model, such as llama.cpp. A capability is one of the public methods.
+A driver is the software that runs a model, such as llama.cpp. A capability is one of the public methods. A
+specification (`ModelSpec`) says which model to load, and how.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF."""
+"""The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF.
+
+A slot of llama.cpp computes one text; several slots compute several texts at the same time.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ GREEDY = [
     "top_k",
 ]
 CHECKED_TOKENS = 8  # the number of generated tokens, to see whether llama.cpp enforces a schema
-MAX_CHECKED_SCHEMAS = 256
+MAX_CHECKED_SCHEMAS = 256  # that are remembered; one takes 32 bytes
 
 
 class LlamaCpp(Engine):
@@ -73,7 +76,7 @@ class LlamaCpp(Engine):
         self.server, self.file = server, file
         self.slots, self.threads, self.process_id = server.slots, server.threads, server.process_id
         self.longest_context, self._template, self._composes = text_input
-        self._meta = server.meta
+        self._meta = server.meta  # llama.cpp's data about the model, such as its number of weights
         self._enforced: dict[bytes, None] = {}  # SHA-256 of schemas that check_schema accepted
         self._checking = threading.Lock()  # one schema at a time: llama.cpp serves no other text meanwhile
 

@@ -38,7 +38,7 @@ def adapter_files(spec: ModelSpec, base: Path, scratch: Path) -> list[tuple[Path
 
 
 def _adapter_file(path: Path, base: Path, target: Path) -> Path:
-    """The GGUF file of an adapter: `path` itself, or `target`, converted from the PEFT folder `path`."""
+    """The GGUF file of an adapter: `path` itself, or `target`, converted from `path`, a folder of peft's."""
     if path.suffix == ".gguf":
         return path
     if base.suffix == ".gguf":

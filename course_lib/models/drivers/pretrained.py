@@ -48,7 +48,7 @@ def select_device(spec: ModelSpec) -> str:
 
 
 def weight_dtype(spec: ModelSpec, device: str) -> Any:
-    """The torch type of the weights. `auto` means float32 on a CPU, where it is fastest, else as stored."""
+    """The torch type of the weights. `auto` means float32 on a CPU (the fastest there), else as stored."""
     import torch
 
     if spec.precision == "auto":

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS_PER_REQUEST = 64  # the maximum for embeddings
+TEXTS_PER_REQUEST = 64  # the most texts to embed in one request
 MAX_MESSAGE_LENGTH = 300  # characters of a server's message in an error
-FINISH_REASONS: dict[object, FinishReason] = {
+FINISH_REASONS: dict[object, FinishReason] = {  # a server's word for why an answer ended -> the course's
     "stop": "stop",
     "length": "length",
     "eos_token": "stop",
@@ -34,6 +34,7 @@ FINISH_REASONS: dict[object, FinishReason] = {
 # (prompt tokens, answer tokens, finish reason) as the server reports them, unchecked.
 Usage = tuple[object, object, object]
 Chunks = Generator[tuple[str, Usage | None], None, None]
+# What Python raises for an answer that has not the expected form.
 PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 

@@ -129,7 +129,7 @@ def has_size(entry: catalog.Entry) -> bool:
     """
     path, package = entry.pulled_path, entry.package
     assert package, f"{entry.model} is not in a package"
-    if not package.unpacker:  # with `others`, the model's other files, `path` is a folder
+    if not package.unpacker:  # a model with several files (`others`) is a folder
         largest = path / package.file if package.others else path
         return largest.is_file() and largest.stat().st_size == package.bytes
     try:

@@ -13,7 +13,8 @@ from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER, gguf_writer
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     """Write the adapter in `folder`, trained on the model in `base`, to the file `target` and return it.
 
-    llama.cpp scales the adapter by alpha / rank; for rsLoRA the written alpha makes that alpha / sqrt(rank).
+    llama.cpp scales the adapter by alpha / rank. For rsLoRA, whose scale is alpha / sqrt(rank), the file gets
+    alpha x sqrt(rank).
     Raises CourseError if `folder` is not a LoRA adapter of a supported model or has parts that GGUF cannot
     represent, and if `target` cannot be written.
     """

@@ -1,7 +1,9 @@
 """Describe a model for llama.cpp: its architecture and sizes, and the names and layout of its tensors.
 
 The names come from the tables of the package gguf. A model that llama.cpp would compute differently is
-refused.
+refused. Rotary positions (RoPE): attention rotates pairs of numbers by angles that grow with a token's
+position. A projection (q_proj, k_proj, v_proj) is a matrix that makes the queries, keys and values of
+attention.
 """
 
 from __future__ import annotations

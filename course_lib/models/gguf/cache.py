@@ -20,7 +20,7 @@ from course_lib.data import sha256
 from course_lib.models.gguf import architecture, tokenizer, vocabulary, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
-PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600
+PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600  # of folders with a file that is being written; their age
 METADATA_FILES = (
     "config.json",
     "generation_config.json",

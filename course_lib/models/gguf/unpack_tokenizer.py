@@ -7,7 +7,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.gguf.tokenizer import KEY, NORMALIZER
 
-# Regular expressions by which tokenizers split a text before BPE.
+# Regular expressions by which tokenizers split a text before BPE (byte-pair encoding) joins parts to tokens.
 END = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + END
 UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 2 * 10**9  # the size of one file; this many bytes are in memory at a time
 WEIGHTS_AT_A_TIME = 4_000_000  # that are in memory in 32 bits
-ROPE_FREQUENCIES = "rope_freqs.weight"
+ROPE_FREQUENCIES = "rope_freqs.weight"  # the divisors of rotary positions (RoPE), in files of Llama 3
 LLAMA_3_ROPE = {  # all published models have these; the factor differs
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from course_lib.errors import CourseError
 
 USE_FOLDER = "use the model's own folder with safetensors"
-CONTEXT = 64  # tokens
+CONTEXT = 64  # tokens; of the empty model into which the vocabulary is put
 WIDTH = 32  # the width of the smallest model that llama.cpp loads with a vocabulary
 SPECIAL_TYPES = (3, 4)  # gguf.TokenType CONTROL and USER_DEFINED
-TEXTS = (
+TEXTS = (  # on which tokenizers often differ
     "The quick brown fox jumps over the lazy dog. It's he'LL we've I'm THEY'RE don't",
     "1 12 123 1234 12345 1,234.56 -7 3.14159e-10 0x1F 50% ½ ² ٣ １２３ v2.0.1 2026-11-29",
     "하늘은행 계좌의 수수료는 3,500원입니다. 송금 한도: 1일 500만원",
@@ -30,7 +30,7 @@ TEXTS = (
     *(" " * n + "x" for n in range(1, 40)),
     *("a" + "\n" * n for n in range(1, 9)),
 )
-PIECES = (
+PIECES = (  # of which further texts are made at random
     *"abcEFxyz \t\n01239'’.,;:—!?-()[]{}<>/\\@#$%^&*_+=~`|\"하늘은행é́😀½²٣中文я\u00a0\u3000",
     *("'s", "'LL", " the", "The", "123", "45678", "  ", "   ", "\r\n", "\n\n", " \n", "한글", "하", "ing"),
 )

@@ -1,4 +1,9 @@
-"""Compute a model's matrix shapes, parameter counts and KV cache width from its config.json."""
+"""Compute a model's matrix shapes, parameter counts and KV cache width from its config.json.
+
+In a mixture of experts, a layer has several feed-forward parts, the experts. A small matrix, the router,
+chooses a few of them for each token. A sliding window is the number of latest tokens to which a layer
+attends.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Estimate the bytes of a model's KV cache, and of the other buffers of llama.cpp and transformers."""
+"""Estimate the bytes of a model's KV cache, and of the other buffers of llama.cpp and transformers.
+
+The KV cache holds the keys and values of earlier tokens. A full-attention layer attends to all of them, a
+sliding-window layer to the latest ones. `hidden` is the width of a layer, `feed_forward` that of its inner
+part.
+"""
 
 from __future__ import annotations
 
@@ -103,8 +108,8 @@ def huggingface_overhead(
         needs.append(attention + batch * (scores + size * (context**2 + mask)))
     elif mask:
         needs.append(attention + (2 + size) * mask)
-    unread = 2 * sizes.kv_heads * sizes.head_dim * sizes.windowed * (context - visible)
-    return round(max(needs) + batch * unread * size)
+    beyond = 2 * sizes.kv_heads * sizes.head_dim * sizes.windowed * (context - visible)  # outside the window
+    return round(max(needs) + batch * beyond * size)
 
 
 def _feed_forward_values(sizes: Architecture) -> int:
