@@ -119,7 +119,7 @@ def _report(
     """The right solution of 07.2, or a mistake if an option is given.
 
     begin: 0 measures from `due`, 1 from `sent`. failed: how failed requests count: "never answered" (infinite
-    time), "as answered" or "left out". off: shifts the index of the quantile.
+    time), "as answered" or "left out". off: shifts the index of the 95% quantile, p95.
     """
     counted = requests[warm_up:]
     times = sorted(
