@@ -39,8 +39,8 @@ def reading(
 ) -> Work:
     """Return the work of reading `batch` prompts of `tokens` tokens each. Other arguments: as for `plan`.
 
-    llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the weights for each chunk; transformers reads
-    all at once.
+    driver: the software that runs the model. llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the
+    weights for each chunk; transformers reads all at once.
     """
     needed = plan(model, weight_format, tokens, batch, driver=driver)
     sizes = _language_model(model)
@@ -115,4 +115,5 @@ def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     unread = 0.0
     if needed.idle:  # bytes of the experts that one token does not choose
         unread = needed.idle * (1 - sizes.experts_used / sizes.experts) ** (tokens - 1)
+    # norms: the factors by which layers scale their vectors.
     return needed.weights - unread + embeddings + needed.norms
