@@ -107,9 +107,10 @@ def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
 def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     """Return the bytes of the weights that are fetched for `tokens` tokens together.
 
-    Of input embeddings that are stored apart from the output matrix (untied) only the rows of these tokens
-    are read, which count as 0. In a mixture of experts each token chooses a few of several matrices, the
-    experts. Those that no token chose are not read; the formula assumes that all are chosen equally often.
+    Of input embeddings (the table of the tokens' vectors) that are stored apart from the output matrix
+    (untied) only the rows of these tokens are read, which count as 0. In a mixture of experts each token
+    chooses a few of several matrices, the experts. Those that no token chose are not read; the formula
+    assumes that all are chosen equally often.
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0
