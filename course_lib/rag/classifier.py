@@ -1,6 +1,7 @@
 """Classify texts by similar labelled texts: the interface of all classifiers, and `RAGLLMClassifier`.
 
-RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels.
+RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels. A
+driver is the software that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations

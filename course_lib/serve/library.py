@@ -1,6 +1,7 @@
 """The server's library: the models that `pull` knows, under names of the form `name:tag`.
 
-They ship with the course, or are in packages of the Python package index.
+They ship with the course, or are in packages of the Python package index. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Choose the context length and the number of slots with which the server loads a model.
 
 A slot processes one text; with several slots, a model processes several texts at the same time. A model lies
-in the server's model folder (`Store`), which records it under one or more names (`Tag`).
+in the server's model folder (`Store`), which records it under one or more names (`Tag`). A specification
+(ModelSpec) says which model to load, and how.
 """
 
 from __future__ import annotations

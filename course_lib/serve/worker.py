@@ -1,7 +1,8 @@
 """Run the slow part of requests, their jobs, in thread pools with bounded queues.
 
 A tag is the record of a model in the store. An engine is a loaded model. A channel takes a job's results to
-the event loop, and tells the job to stop when its client has gone.
+the event loop, and tells the job to stop when its client has gone. The store is the server's folder of
+models.
 """
 
 from __future__ import annotations

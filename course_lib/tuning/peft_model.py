@@ -1,6 +1,6 @@
 """Prepare a base model for LoRA training with the library peft, compute its loss, and save the adapter.
 
-Used by `training`. An engine is a loaded model.
+Used by `training`. An engine is a loaded model. Logits are a model's scores of all tokens as the next one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Train a LoRA adapter with an explicit loop that can be interrupted at any time and resumed exactly.
 
+A LoRA adapter is a set of small matrices that are trained while the model's own weights stay as they are.
 `train` is the entry point. An engine is a loaded model; a ModelSpec describes a model before it is loaded.
 """
 

@@ -1,4 +1,7 @@
-"""`PictureModel`, the base class of loaded picture models: its methods check their input."""
+"""`PictureModel`, the base class of loaded picture models: its methods check their input.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ hold:
   write it too; there is never a second one.
 - In a conversation, only the template writes control tokens, such as <|im_end|>: their names in the text of a
   turn stay text. A prompt for text-generation is the whole input of the model, and may contain them.
+
+A driver is the software that runs a model.
 """
 
 from __future__ import annotations

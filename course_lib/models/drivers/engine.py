@@ -304,7 +304,8 @@ class Engine(ABC):
             raise Unsupported(what, with_driver(self.spec, drivers[0]))
         if self.spec.task not in (tasks := TASKS[capability]):
             what = f"{self.name} was loaded for {self.spec.task} and cannot {capability}"
-            language = 'load a language model, such as load("haneul-4m")'  # an encoder has no task for that
+            # A model that does not generate has no task for that.
+            language = 'load a language model, such as load("haneul-4m")'
             raise Unsupported(
                 what, language if tasks is GENERATION_TASKS else f'load(..., task="{tasks[-1]}")'
             )

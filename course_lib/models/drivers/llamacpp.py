@@ -1,6 +1,7 @@
 """The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF.
 
-A slot of llama.cpp computes one text; several slots compute several texts at the same time.
+A slot of llama.cpp computes one text; several slots compute several texts at the same time. An engine is a
+loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
 # The samplers in transformers' order. Others, which a GGUF file may recommend, are left out.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
-# Samplers for greedy decoding (top_k 1); others would sort or sum the whole vocabulary for each token.
+# Samplers for greedy decoding, which always takes the most likely token (top_k 1); others would sort or sum
+# the whole vocabulary for each token.
 GREEDY = [
     "penalties",
     "top_k",

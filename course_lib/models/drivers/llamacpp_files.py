@@ -1,4 +1,7 @@
-"""The GGUF files that llama.cpp loads for a specification: given ones, or ones converted from folders."""
+"""The GGUF files that llama.cpp loads for a specification: given ones, or ones converted from folders.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

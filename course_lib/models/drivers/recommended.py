@@ -35,7 +35,7 @@ def recommended_options(path: Path) -> dict[str, float]:
 
 
 def special_tokens_only(config: Any) -> Any:
-    """A copy of transformers' GenerationConfig with only its BOS, EOS and PAD tokens."""
+    """A copy of transformers' GenerationConfig with only its tokens for beginning (BOS), end and padding."""
     from transformers import GenerationConfig
 
     names = ("bos_token_id", "eos_token_id", "pad_token_id")

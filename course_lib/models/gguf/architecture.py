@@ -3,7 +3,7 @@
 The names come from the tables of the package gguf. A model that llama.cpp would compute differently is
 refused. Rotary positions (RoPE): attention rotates pairs of numbers by angles that grow with a token's
 position. A projection (q_proj, k_proj, v_proj) is a matrix that makes the queries, keys and values of
-attention.
+attention. A head is one of the parts into which attention is divided.
 """
 
 from __future__ import annotations

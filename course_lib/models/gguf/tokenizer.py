@@ -1,4 +1,8 @@
-"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids."""
+"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids.
+
+BOS and EOS are the tokens for the beginning and the end of a text. A chat template writes the turns of a
+conversation as a model reads them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids."""
+"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 

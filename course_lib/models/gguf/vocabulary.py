@@ -1,4 +1,7 @@
-"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers."""
+"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 

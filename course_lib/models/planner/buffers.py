@@ -2,7 +2,7 @@
 
 The KV cache holds the keys and values of earlier tokens. A full-attention layer attends to all of them, a
 sliding-window layer to the latest ones. `hidden` is the width of a layer, `feed_forward` that of its inner
-part.
+part. An encoder reads a text and gives vectors or labels, but generates no text.
 """
 
 from __future__ import annotations

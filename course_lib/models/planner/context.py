@@ -1,4 +1,8 @@
-"""Choose a context length if none is given: what the free memory allows, at most MOST_TOKENS."""
+"""Choose a context length if none is given: what the free memory allows, at most MOST_TOKENS.
+
+The KV cache holds the keys and values that a model has computed for earlier tokens. An encoder reads a text
+and gives vectors or labels, but generates no text.
+"""
 
 from __future__ import annotations
 

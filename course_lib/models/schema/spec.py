@@ -1,4 +1,8 @@
-"""ModelSpec, the declaration (specification) of a model: source, task, settings and driver."""
+"""ModelSpec, the declaration (specification) of a model: source, task, settings and driver.
+
+A LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
+The catalogue is the list of models that the course knows (catalog.yaml).
+"""
 
 from __future__ import annotations
 
