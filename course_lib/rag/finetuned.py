@@ -1,4 +1,7 @@
-"""A classifier that trains an embedding model for its labels; those in `baselines` leave it as it is."""
+"""A classifier that trains an embedding model for its labels; those in `baselines` leave it as it is.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 

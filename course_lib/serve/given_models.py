@@ -1,6 +1,6 @@
 """The models that `course serve --model` names: GGUF files of the user, and models of the library.
 
-Its names have the form name:tag, such as haneul-4m:latest.
+Its names have the form name:tag, such as haneul-4m:latest. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF.
 
 A slot of llama.cpp computes one text; several slots compute several texts at the same time. An engine is a
-loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens.
+loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens. GGUF is the
+file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Run llama.cpp in a process of its own, and call it by HTTP through a socket that no other user can open."""
+"""Run llama.cpp in a process of its own, and call it by HTTP through a socket that no other user can open.
+
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 
