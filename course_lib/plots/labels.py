@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, hypot, inf, pi, sin
+from itertools import combinations
+from math import hypot, inf
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,17 @@ from matplotlib.text import Annotation, Text
 
 from course_lib.plots.base import PALE
 
-Choice = tuple[
-    tuple[float, float], Mapping[str, Any]
-]  # the point that a name names, and settings of its text
+# The point that a name names, and settings of its text.
+Choice = tuple[tuple[float, float], Mapping[str, Any]]
 
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "parse_math": False, "bbox": PALE}
 FAR = 14  # points (1/72 inch) from which on a line joins a name to its point
 SPACE = 2  # pixels around a name
 CLEAR = 8  # pixels around a point, in which the line that leads to it may cross others
 BEHIND = 2  # drawings of a lower zorder are a background, which a name may cover
-LATER = (
-    0.01  # each choice counts as much more than the one before it: the first of equally good ones is taken
-)
+MOST_TRIED = 200  # places for the name of a group
+# Each place counts as much more than the one before it, so that of equally good ones the first is taken.
+LATER = 0.01
 
 
 def add_names(axes: Any, names: Mapping[str, tuple[float, float]], **look: Any) -> list[Annotation]:
@@ -55,11 +55,13 @@ def around(point: tuple[float, float], *, near: float = 9, far: float = 75) -> l
     return beside
 
 
-def within(point: tuple[float, float]) -> list[Choice]:
-    """Return places for the name of a group: in the middle of its points, or a little off."""
-    middle = {"ha": "center", "va": "center"}
-    rings = [(r * cos(turn), r * sin(turn)) for r in range(7, 64, 7) for turn in np.arange(0, 2 * pi, pi / 6)]
-    return [(point, {"position": at} | middle) for at in [(0.0, 0.0), *rings]]
+def within(points: Sequence[tuple[float, float]]) -> list[Choice]:
+    """Return places for the name of a group: its median, then places half-way between two points."""
+    middle = np.median(points, axis=0)
+    between = [np.add(a, b) / 2 for a, b in combinations(points, 2)]
+    between.sort(key=lambda at: float(np.linalg.norm(at - middle)))
+    look = {"position": (0.0, 0.0), "ha": "center", "va": "center"}
+    return [((float(x), float(y)), look) for x, y in [middle, *between[:MOST_TRIED]]]
 
 
 def place(text: Annotation, choices: Sequence[Choice]) -> float:
