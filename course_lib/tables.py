@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+# A number, with a unit if it has one.
 NUMBER = re.compile(r"[+-]?\d[\d,.]*( ?[%\w/]+)?$")
 
 

@@ -15,7 +15,7 @@ from course_lib.errors import CourseError
 from course_lib.lab import kernel_environment
 
 PYTHON = (sys.executable, "-m")
-WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(4, os.cpu_count() or 1)  # processes of pytest
 PYTEST = (*PYTHON, "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
 STATIC: dict[str, list[tuple[str, ...]]] = {  # step -> commands of static analysis
     "lint": [

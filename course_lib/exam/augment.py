@@ -120,7 +120,7 @@ def near_duplicates(
     question that asks the same in other words is not found.
     """
     known = [(_ngrams(text), names(text), _words(text)) for text in exam]
-    found = {}
+    repeated = {}
     for index, question in enumerate(questions):
         ngrams, own_names, words = _ngrams(question), names(question), _words(question)
         similarities = [
@@ -129,8 +129,8 @@ def near_duplicates(
         ]
         best = max(range(len(similarities)), key=similarities.__getitem__, default=None)
         if best is not None and similarities[best] >= threshold:
-            found[index] = (best, similarities[best])
-    return found
+            repeated[index] = (best, similarities[best])
+    return repeated
 
 
 def _jaccard(a: set[str], b: set[str]) -> float:

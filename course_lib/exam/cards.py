@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
     does: "read" (process prompts) or "write" (generate answers). tokens: how many tokens of each text were
     read or written. context: how many tokens of each text came before them. driver: the software that ran the
-    model.
+    model. weight_format: such as q4_k_m, llama.cpp's name for about 4.5 bits per weight.
     """
 
     model: Model
@@ -137,12 +137,12 @@ def cards() -> dict[str, Card]:
 
 
 def _runs(group: Mapping[str, Any], sources: Mapping[str, str]) -> Iterator[Run]:
-    more = {"batch": group.get("batch", 1), "context": group.get("context", 0)}
+    sizes = {"batch": group.get("batch", 1), "context": group.get("context", 0)}
     kinds: tuple[Does, ...] = ("read", "write")
     for does in kinds:
         for tokens, speed in group.get(does, {}).items():
             yield Run(
-                PUBLISHED, group["format"], does, tokens, speed, source=sources[group["source"]], **more
+                PUBLISHED, group["format"], does, tokens, speed, source=sources[group["source"]], **sizes
             )
 
 
@@ -151,8 +151,8 @@ def card(name: str) -> Card:
 
     Raises CourseError if no card's name contains it, or if several do.
     """
-    found = [known for key, known in cards().items() if name.strip() and name.strip().lower() in key.lower()]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} cards have {name!r} in their name" if found else f"no data sheet of a card {name!r}"
+    fits = [known for key, known in cards().items() if name.strip() and name.strip().lower() in key.lower()]
+    if len(fits) == 1:
+        return fits[0]
+    what = f"{len(fits)} cards have {name!r} in their name" if fits else f"no data sheet of a card {name!r}"
     raise CourseError(what, f"choose one of: {'; '.join(cards())}")

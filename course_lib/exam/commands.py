@@ -46,8 +46,8 @@ def _run(args: argparse.Namespace) -> int:
         given = run_exam(questions, systems, folder / CHECKPOINT, minutes=minutes)
     write_answers(folder / ANSWERS, questions, {each.id: each.answer for each in given})
     text = report(questions, given)
-    tried = attempts.list() if attempts is not None else []
-    lines = [f"connection outside this machine, {a.event} {a.target}: {a.program}" for a in tried]
+    connections = attempts.list() if attempts is not None else []
+    lines = [f"connection outside this machine, {a.event} {a.target}: {a.program}" for a in connections]
     atomic_write_text(folder / REPORT, "\n".join([text, *lines]) + "\n")
     print("\n".join([text, *lines, f"{ANSWERS}, {REPORT} and {CHECKPOINT} are in {folder}"]))
     return 1 if lines else 0

@@ -42,7 +42,7 @@ STATED = 0.6  # a statement with at least this share of a topic's label counts a
 SMOOTHING = 0.01  # added to p and to 1 - p, so that the logits of 0 and 1 are finite
 # WEIGHTS: of the signals of a `Candidate`, fitted to the practice questions. SUPPORT, INTERCEPT: a logistic
 # regression of "the passages contain an answer" on the values of `SentenceReader.support`, fitted to practice
-# and held-back questions (`python -m benchmarks.exam korean`).
+# questions and others, none of the exam's, (`python -m benchmarks.exam korean`).
 WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
 SUPPORT = (0.216, 0.024, 0.964, -0.574, 2.36, 2.432)
 INTERCEPT = -6.66
@@ -57,7 +57,7 @@ class Candidate(NamedTuple):
     - the log-probability of its form, given the question
     - whether the question words ask for this form
     - the share of the question's tokens that stand just before it
-    - whether a copula follows it
+    - whether a form of "is" follows it
     - whether the question asks for a former value, and the text around it is about one
     - the share of the question's tokens in its statement, if the question asks for an exception, else 0
     - the share of the question's tokens in its statement
@@ -116,11 +116,11 @@ class SentenceReader:
 
     def named(self, question: str) -> list[str]:
         """Return the product names in a question, in order, repeated names included."""
-        found = []
+        places = []
         for name in self.names:
-            found += [(at.start(), name) for at in re.finditer(re.escape(name), question)]
+            places += [(at.start(), name) for at in re.finditer(re.escape(name), question)]
             question = question.replace(name, "_" * len(name))
-        return [name for _, name in sorted(found)]
+        return [name for _, name in sorted(places)]
 
     def answer(self, question: ExamQuestion) -> str:
         """Return one of the options, a copied piece of text, or REFUSAL."""
@@ -146,17 +146,17 @@ class SentenceReader:
 
         read: ids of the passages; by default those that `find` returns.
         """
-        bare, found = self._hide(question), self.find(question) if read is None else read
+        bare, ids = self._hide(question), self.find(question) if read is None else read
         words, name = self._tokens(bare), "".join(self.named(question)[:1])
         forms = dict(zip(self._forms.classes_, self._forms.predict_log_proba([bare])[0], strict=True))
         topics = self.topics(question)
         shapes = self._expected_shapes(topics, math.exp(forms.get(DATE, MIN_LOG_PROBABILITY)))
         earlier, excepted = bool(ASKS_FORMER.search(question)), bool(ASKS_EXCEPTION.search(question))
         likely = [int(topic) for topic in np.flatnonzero(topics > SMOOTHING)]
-        shares = {key: self._share(words, self._passages[key]) for key in found}
+        shares = {key: self._share(words, self._passages[key]) for key in ids}
         most = max(shares.values(), default=0) or 1
         result = []
-        for key in found:
+        for key in ids:
             for text in self._about(name, key):
                 share, label = self._share(words, self._hide(text)), self._label_shares(self._hide(text))
                 for start, span in _options_in(text, options) if options else spans(text):
@@ -187,7 +187,10 @@ class SentenceReader:
         return np.asarray(chances / chances.sum())
 
     def _expected_shapes(self, topics: NDArray[np.float64], date: float) -> Mapping[str, float]:
-        """Return answer shape -> probability. date: the probability that the question asks for a date."""
+        """Return shape of an answer (its unit, see `statements.shape`) -> probability.
+
+        date: the probability that the question asks for a date.
+        """
         shapes = defaultdict(float, {DATE: date})
         for chance, forms in zip((1 - date) * topics, self._topics.forms, strict=True):
             for name, part in forms.items():
@@ -230,8 +233,8 @@ class SentenceReader:
         for name in self.named(question)[:1]:
             stated = float(self.topics(question) @ (self._clearest(name) >= STATED))
         odds = math.log((stated + SMOOTHING) / (1 - stated + SMOOTHING))
-        found = max((scores[key] for key in self.find(question)), default=0.0)
-        return found, score(best), odds, *(best.signals[i] for i in (0, 1, 7))
+        search_score = max((scores[key] for key in self.find(question)), default=0.0)
+        return search_score, score(best), odds, *(best.signals[i] for i in (0, 1, 7))
 
     def _short(self, question: str) -> str:
         """Return the written answer to a question about one product, or REFUSAL."""
@@ -244,8 +247,8 @@ class SentenceReader:
 
     def _compared(self, question: str, about: Sequence[str]) -> str:
         """Return the one of two products with the larger or smaller value, as asked, or REFUSAL."""
-        found = [self.best(question.replace(other, " ")) for other in reversed(about)]
-        values = [quantity(best.text) if best else None for best in found]
+        candidates = [self.best(question.replace(other, " ")) for other in reversed(about)]
+        values = [quantity(best.text) if best else None for best in candidates]
         if None in values or values[0] == values[1]:
             return REFUSAL
         return (min if ASKS_LESS.search(question) else max)(zip(values, about, strict=True))[1]

@@ -14,6 +14,7 @@ from course_lib.rag.adapter_datasets import area_of
 from course_lib.rag.prompt import REFUSAL
 
 Part = Literal["practice", "exam", "held-back"]
+# Part of the exam's questions -> the split of the data set that it takes.
 SPLITS: dict[str, data.Split] = {"practice": "train", "exam": "test", "held-back": "validation"}
 KOREAN = 201 / 515  # share of Korean questions: an exam has 515, and the test split has 314 English ones
 
@@ -32,11 +33,11 @@ def haneul_exam(part: Part = "exam", count: int = 515, seed: int = 23) -> list[E
     chosen: list[ExamQuestion] = []
     numbers: dict[data.Language, int] = {"en": count - korean, "ko": korean}
     for language, number in numbers.items():
-        there = questions_of(part, language)
-        if not 0 <= number <= len(there):
-            what = f"count={count}; part {part!r} has {len(there)} questions in each language"
-            raise CourseError(what, f'haneul_exam("{part}", {int(len(there) / (1 - KOREAN) + 1e-9)})')
-        chosen += random.Random(f"{seed} {language}").sample(there, number)
+        available = questions_of(part, language)
+        if not 0 <= number <= len(available):
+            what = f"count={count}; part {part!r} has {len(available)} questions in each language"
+            raise CourseError(what, f'haneul_exam("{part}", {int(len(available) / (1 - KOREAN) + 1e-9)})')
+        chosen += random.Random(f"{seed} {language}").sample(available, number)
     random.Random(seed).shuffle(chosen)
     return chosen
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LOG = "COURSE_CONNECTIONS"  # the environment variable that names the file of recorded connections
+# Names that mean this machine.
 LOCAL_NAMES = {"", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 NOBODY = "http://127.0.0.1:9"  # the discard port: no proxy listens there
 # Environment variables for this process and its children.

@@ -111,11 +111,11 @@ def _refuse(model: str, rules: Rules) -> str:
     from course_lib.models.planner import architecture
 
     base = TUNED.sub("", model).lower()  # the name without an ending such as -Instruct
-    known = next((e.model for e in entries() if TUNED.sub("", e.model).lower() == base), None)
-    broken = rules.broken(known or model, bits=4)  # whether more bits fit, the plan itself tells
+    listed = next((e.model for e in entries() if TUNED.sub("", e.model).lower() == base), None)
+    broken = rules.broken(listed or model, bits=4)  # whether more bits fit, the plan itself tells
     if not broken:
         return ""
-    if known:
+    if listed:
         raise CourseError(broken[0], OTHER)
     if "(rule " in broken[0]:
         raise CourseError(broken[0], OTHER)

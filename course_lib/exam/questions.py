@@ -141,9 +141,9 @@ def _numbered_options(text: str) -> tuple[str, tuple[str, ...]]:
     """Split a question into its text and the options in its last lines, "1. ...", "2. ..." and so on."""
     lines = text.split("\n")
     for start in range(1, len(lines)):
-        found = [NUMBERED.match(line) for line in lines[start:] if line.strip()]
-        if len(found) > 1 and all(m and int(m[1]) == i for i, m in enumerate(found, 1)):
-            return "\n".join(lines[:start]).strip(), tuple(m[2].strip() for m in found if m)
+        matches = [NUMBERED.match(line) for line in lines[start:] if line.strip()]
+        if len(matches) > 1 and all(m and int(m[1]) == i for i, m in enumerate(matches, 1)):
+            return "\n".join(lines[:start]).strip(), tuple(m[2].strip() for m in matches if m)
     return text, ()
 
 

@@ -39,12 +39,14 @@ def reading(
 ) -> Work:
     """Return the work of reading `batch` prompts of `tokens` tokens each. Other arguments: as for `plan`.
 
-    llama.cpp fetches the weights once for every PROMPT_CHUNK tokens, transformers once in all.
+    driver: the software that runs the model. llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the
+    weights for each chunk; transformers reads all at once.
     """
     needed = plan(model, weight_format, tokens, batch, driver=driver)
     sizes = _language_model(model)
     chunk = min(batch * tokens, PROMPT_CHUNK) if needed.driver == "llamacpp" else batch * tokens
     times = -(-batch * tokens // chunk)
+    # Pairs of a token and one that it sees: itself, and all before it or those in the window.
     visible = tokens * (tokens + 1) // 2
     within = min(tokens, sizes.window)
     windowed = within * (within + 1) // 2 + (tokens - within) * within
@@ -92,7 +94,8 @@ def _output_flops(sizes: Architecture) -> int:
 def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
     """Return the operations of attention: 4 x head_dim for each head and pair of tokens.
 
-    They are 2 x head_dim for the score, and 2 x head_dim for the weighted sum.
+    A head compares the vectors, of head_dim numbers, of two tokens, which takes 2 x head_dim operations, and
+    as many for its share in a weighted sum.
 
     full, windowed: the numbers of (token, visible token) pairs in a layer in which a token sees all earlier
     ones, and in one in which it sees only the last `sizes.window`.
@@ -104,12 +107,14 @@ def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
 def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     """Return the bytes of the weights that are fetched for `tokens` tokens together.
 
-    Of input embeddings that are stored apart from the output matrix (untied) only the rows of these tokens
-    are read, which count as 0. In a mixture of experts each token chooses a few of several matrices, the
-    experts. Those that no token chose are not read; the formula assumes that all are chosen equally often.
+    Of input embeddings (the table of the tokens' vectors) that are stored apart from the output matrix
+    (untied) only the rows of these tokens are read, which count as 0. In a mixture of experts each token
+    chooses a few of several matrices, the experts. Those that no token chose are not read; the formula
+    assumes that all are chosen equally often.
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0
-    if needed.idle:
+    if needed.idle:  # bytes of the experts that one token does not choose
         unread = needed.idle * (1 - sizes.experts_used / sizes.experts) ** (tokens - 1)
+    # norms: the factors by which layers scale their vectors.
     return needed.weights - unread + embeddings + needed.norms

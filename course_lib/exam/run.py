@@ -26,7 +26,7 @@ from course_lib.rag.prompt import REFUSAL
 MAX_SHARES = 4.0  # the time limit of a question, in shares: the time left divided by the questions left
 RECENT_ANSWERS = 20  # the number of answers from which the speed of a system is estimated
 MAX_CHARACTERS = 500  # of a written answer
-_COMMAND = "course exam run --out exam-run"
+_COMMAND = "course exam run --out exam-run"  # the fix that an error proposes
 
 
 @dataclass

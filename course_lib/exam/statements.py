@@ -36,10 +36,7 @@ FORMS = tuple(
         ),
         (r"몇 번|횟수|몇 회|몇 건|건수", r"\d[\d,.]*(?:회|번|건)"),
         (r"몇|나이|연령|인원|개수|살", r"\d[\d,.]*(?:개|곳|대|명|세|장|통|배|층)"),
-        (
-            r"얼마(?!나| 안)|금액|한도|수수료|료|비용|요금|보증금|돈이|값",
-            r"(?:\d[\d,]*(?:억|만|천)? ?)+원",
-        ),
+        (r"얼마(?!나| 안)|금액|한도|수수료|료|비용|요금|보증금|돈이|값", r"(?:\d[\d,]*(?:억|만|천)? ?)+원"),
         (r"무엇|무슨|뭘|뭐|어디|어느|어떤|방법|방식|누구|조건|수단|기관|자료|서류", r"[^\d]+"),
     )
 )
@@ -78,12 +75,12 @@ def names(texts: Iterable[str]) -> list[str]:
     bracket that occurs at least three times in the texts.
     """
     whole = "\n".join(texts)
-    found = set()
+    product_names = set()
     for before in re.findall(r"([^()\n]+)\([A-Z]", whole):
         words = before.split()[-MAX_WORDS:]
         runs = (" ".join(words[start:]) for start in range(len(words) - 1))
-        found |= {next((run for run in runs if whole.count(run) > 2), "")}
-    return sorted(found - {""}, key=lambda name: (-len(name), name))
+        product_names |= {next((run for run in runs if whole.count(run) > 2), "")}
+    return sorted(product_names - {""}, key=lambda name: (-len(name), name))
 
 
 def spans(statement: str) -> list[tuple[int, str]]:
@@ -91,7 +88,7 @@ def spans(statement: str) -> list[tuple[int, str]]:
 
     They are numbers with their units, and up to MAX_WORDS words in a row, without a particle at the end.
     """
-    found = {(number.start(), number[0].strip()) for number in NUMBER.finditer(statement)}
+    pieces = {(number.start(), number[0].strip()) for number in NUMBER.finditer(statement)}
     words = [word.span() for word in re.finditer(r"\S+", statement)]
     for first, (start, _) in enumerate(words):
         for _, end in words[first : first + MAX_WORDS]:
@@ -99,5 +96,5 @@ def spans(statement: str) -> list[tuple[int, str]]:
             if re.search(r"\d|[.,:] ", run):
                 break
             if len(bare := PARTICLE.sub("", run)) > 1:
-                found.add((start, bare))
-    return sorted(found)
+                pieces.add((start, bare))
+    return sorted(pieces)

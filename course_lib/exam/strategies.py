@@ -1,9 +1,9 @@
 """The systems that the exam compares. Each combines a model, a search of the handbook, or rules.
 
 A reranker is a model that sorts the passages that the search found. An adapter is a small file of trained
-weights that is added to a model's own.
-The course's language models read English only. For Korean questions most systems return a guess; the system
-"best" answers them with `extract.SentenceReader`.
+weights that is added to a model's own. RAG, retrieval-augmented generation, is to search passages and let a
+model answer from them. The course's language models read English only. For Korean questions most systems
+return a guess; the system "best" answers them with `extract.SentenceReader`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Strategy:
 @functools.cache
 def engine(name: str) -> Any:
     """Return the loaded model for a role; the same object at every call."""
-    entry = role(name)
+    entry = role(name)  # `exam` gives the options for models that were not trained on the exam's prompts
     return load(entry.spec, **(exam(entry) if name != "knowledge" else {}))
 
 

@@ -25,17 +25,17 @@ def write(engine: Engine, prompt: str) -> str:
 class Reader:
     """A model that answers a question from the passages that a search finds for it.
 
-    engine: a loaded model. retriever: a LangChain retriever, such as a HybridRetriever with a reranker; None
-    for answers without passages.
+    engine: a loaded model. retriever: a LangChain retriever, an object that searches passages for a question;
+    None for answers without passages.
     """
 
     def __init__(self, engine: Engine, retriever: Any = None) -> None:
         self.engine, self.retriever = engine, retriever
 
     def prompt(self, question: ExamQuestion) -> str:
-        """Return the prompt with as many found passages as fit into the context beside the answer."""
-        found = self.retriever.invoke(question.question) if self.retriever is not None else []
-        sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in found]
+        """Return the prompt with as many found passages as the model takes in, with room for the answer."""
+        documents = self.retriever.invoke(question.question) if self.retriever is not None else []
+        sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in documents]
         room = self.engine.context - MAX_ANSWER_TOKENS
         while True:
             prompt = question_prompt(question.question, sources, question.options)

@@ -1,8 +1,8 @@
 """Find a learner's answers in a notebook, with the code of the chapter that each of them needs.
 
 Only exercise cells are taken from the learner's notebook; one that still has the course's stub (placeholder)
-is not answered. The imports, functions and values that an answer
-needs come from the earlier cells of the course's chapter, whose exercise cells hold the learner's answers.
+is not answered. The imports, functions and values that an answer needs come from the earlier cells of the
+course's chapter, whose exercise cells hold the learner's answers.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def parse_notebook(text: str) -> Any:
 @functools.cache
 def course_chapters() -> dict[str, Any]:
     """Return number -> chapter, for the chapters with exercises, with stubs in place of the solutions."""
-    found = {}
+    chapters = {}
     for path in all_chapters():
         chapter = parse_notebook(path.read_text("utf-8"))
         chapter.cells = [cell for cell in chapter.cells if "solution" not in tags(cell)]
         for cell in chapter.cells:
             if "exercise" in tags(cell) and REGION.search(cell.source):  # a handout may have no solutions
                 cell.source = make_stub(cell.source)
-        found[path.name[:2]] = chapter
-    return {number: chapter for number, chapter in found.items() if exercise_ids(chapter)}
+        chapters[path.name[:2]] = chapter
+    return {number: chapter for number, chapter in chapters.items() if exercise_ids(chapter)}
 
 
 def exercise_ids(chapter: Any) -> dict[str, str]:
@@ -81,9 +81,9 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
     does not count. Of several cells for an exercise, the last one that the learner changed is taken.
     """
     ids = exercise_ids(chapter)
-    names = {found["id"]: found["name"] for c in chapter.cells for found in CHECK.finditer(c.source)}
+    names = {call["id"]: call["name"] for c in chapter.cells for call in CHECK.finditer(c.source)}
     given = {ids[cell.id]: tidy(cell.source) for cell in chapter.cells if cell.id in ids}
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             by_id = ids.get(str(cell.get("id")))
@@ -91,15 +91,15 @@ def cells_of(notebook: Any, chapter: Any) -> dict[str, str]:
             called = [id_ for id_ in called if _may_set(cell.source, names[id_])]
             for id_ in [by_id] if by_id else called:
                 source = tidy(cell.source)
-                if source != given[id_] or id_ not in found:
-                    found[id_] = source
-    return found
+                if source != given[id_] or id_ not in sources:
+                    sources[id_] = source
+    return sources
 
 
 def chapter_of(notebook: Any) -> tuple[str, dict[str, str]]:
     """Return the number of the chapter with most of its exercises in a notebook, and `cells_of` for it."""
-    found = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
-    return max(found, key=lambda pair: len(pair[1]))
+    by_number = [(number, cells_of(notebook, chapter)) for number, chapter in course_chapters().items()]
+    return max(by_number, key=lambda pair: len(pair[1]))
 
 
 def answered(cells: dict[str, str], chapter: Any) -> list[str]:
@@ -121,15 +121,15 @@ def answers(cells: dict[str, str], chapter: Any) -> Iterator[tuple[str, Answer |
     """
     before: list[str] = []
     for cell in chapter.cells:
-        found = CHECK.search(cell.source) if "exercise" in tags(cell) else None
+        call = CHECK.search(cell.source) if "exercise" in tags(cell) else None
         source = cell.source
-        if found:
-            source = cells.get(found["id"], source)
+        if call:
+            source = cells.get(call["id"], source)
             if tidy(source) == tidy(cell.source):
-                yield found["id"], None
+                yield call["id"], None
             else:
                 needed = tuple(needed_before(source, before))
-                yield found["id"], Answer(find_exercise(found["id"]), source, found["name"], needed)
+                yield call["id"], Answer(find_exercise(call["id"]), source, call["name"], needed)
         if cell.cell_type == "code":
             before.append(source)
 

@@ -97,23 +97,23 @@ def _answer_and_check(cell: Any) -> tuple[str, str, Any, Any]:
     """Return an exercise's id, the name of its answer, and the cells of the answer and of the check."""
     from nbformat.v4 import new_code_cell
 
-    found = CHECK.search(cell.source)
-    if not found or not REGION.search(cell.source):
+    call = CHECK.search(cell.source)
+    if not call or not REGION.search(cell.source):
         what = "this copy of the course has no solutions, from which the copies for learners are made"
         raise CourseError(what, "run the command in the whole course")
-    answer = new_code_cell(cell.source[: found.start()].rstrip(), id=cell.id)
+    answer = new_code_cell(cell.source[: call.start()].rstrip(), id=cell.id)
     answer.metadata["tags"] = sorted(tags(cell))
     return (
-        found["id"],
-        found["name"],
+        call["id"],
+        call["name"],
         answer,
-        new_code_cell(found.string[found.start() :], id=f"{cell.id}-check"),
+        new_code_cell(call.string[call.start() :], id=f"{cell.id}-check"),
     )
 
 
 def _nbgrader_exercise(id_: str, name: str, answer: Any, check: Any) -> Iterator[Any]:
     """Yield the cells of an exercise, marked for nbgrader."""
-    # An answer that is not a function gets a stub, such as `answer = ...`, which shows the name to set.
+    # A solution that is not indented is no function: a stub, `answer = ...`, shows the name that it must set.
     answer.source = REGION.sub(lambda r: r[0] if r[1] else f"{make_stub(r[0])}\n{r[0]}", answer.source)
     yield _marked(answer, f"answer-{id_.replace('.', '-')}", solution=True)
     check.source = HIDDEN + check.source

@@ -127,8 +127,8 @@ def _environment(folder: Path) -> dict[str, str]:
     """Return the environment variables of an answer: none of the teacher's own, and one computing thread."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "COURSE_TIER") if name in os.environ}
     # An answer cannot make folders, so PyTorch and matplotlib must put their caches into its own folder.
-    own = ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
-    home = dict.fromkeys(own, str(folder))
+    folders = ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "TORCHINDUCTOR_CACHE_DIR", "MPLCONFIGDIR")
+    home = dict.fromkeys(folders, str(folder))
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(str(data.ROOT / name) for name in (".", "datasets", "models"))
     switches = {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1"}

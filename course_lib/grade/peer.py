@@ -130,11 +130,11 @@ class Peer:
         while "call" in reply:
             self._serve_one(reply)
             reply = self.receive()
-        given = _places(arguments, named)
+        by_place = _places(arguments, named)
         warned, changed = self._read(
             lambda: (
                 [str(text) for text in reply["warnings"]],
-                [(given[place], self.unpack(value)) for place, value in reply["changed"]],
+                [(by_place[place], self.unpack(value)) for place, value in reply["changed"]],
             )
         )
         for text in warned:
@@ -147,20 +147,20 @@ class Peer:
 
     def _serve_one(self, message: dict[str, Any]) -> None:
         """Call what the other side asks for, and send the result."""
-        wanted, arguments, named = self._read(
+        function, arguments, named = self._read(
             lambda: (
                 self._shared[int(message["call"])],
                 tuple(self.unpack(message["arguments"])),
                 dict(self.unpack(message["named"])),
             )
         )
-        given = _places(arguments, named)
+        by_place = _places(arguments, named)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
-                before = {place: json.dumps(self.pack(value)) for place, value in given.items()}
-                value = wanted(*arguments, **named) if callable(wanted) else next(wanted)
-                after = {place: self.pack(value) for place, value in given.items()}
+                before = {place: json.dumps(self.pack(value)) for place, value in by_place.items()}
+                value = function(*arguments, **named) if callable(function) else next(function)
+                after = {place: self.pack(value) for place, value in by_place.items()}
                 changed = [[p, packed] for p, packed in after.items() if json.dumps(packed) != before[p]]
                 reply = {"value": self.pack(value), "changed": changed}
                 json.dumps(reply)  # a whole number of 5,000 digits, for example, cannot be written

@@ -20,20 +20,21 @@ from typing import Any
 
 MEMORY = 3 << 30  # bytes of address space, of which PyTorch maps 0.6 GB when it is imported
 LARGEST_FILE = 64_000_000  # bytes; a model of the course as GGUF has 18 million
-OPEN_FILES = 64
+OPEN_FILES = 64  # at the same time
 
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # system calls, the same on every processor
 OLDEST_LANDLOCK = 3  # of Linux 6.2; older ones do not forbid to truncate a file
 # Landlock's rights, one bit each; WRITE is to write, remove, make and truncate files.
 READ, LIST, WRITE = 1 << 2, 1 << 3, 1 << 1 | 1 << 5 | 1 << 8 | 1 << 14
 FILES_ONLY = 1 << 1 | 1 << 2 | 1 << 14  # the rights that a file can have
-ALL_RIGHTS = (1 << 15) - 1
+ALL_RIGHTS = (1 << 15) - 1  # those that version 3 of Landlock knows, all forbidden unless a rule allows them
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9  # Linux's numbers, as in prctl(2) and signal(7)
 
 # libseccomp's SCMP_ACT_ALLOW and SCMP_ACT_ERRNO; the number of an unknown system call.
 ALLOW, REFUSE, UNKNOWN = 0x7FFF0000, 0x00050000, -1
 NOT_EQUAL, MASKED_EQUAL = 1, 7  # libseccomp's comparisons of an argument with a value
 CLONE_THREAD = 0x10000  # the flag of the system call clone that makes a thread, not a process
+# Names of the refused system calls.
 REFUSED = """
     fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo ptrace process_vm_readv
     process_vm_writev setpriority setpgid setsid socket io_uring_setup io_uring_enter io_uring_register
@@ -151,11 +152,11 @@ def readable_paths(starts: Iterable[Path], hidden: Sequence[Path]) -> list[tuple
 
     A folder that contains a hidden path can only be listed; its other contents get entries of their own.
     """
-    found: list[tuple[str, bool]] = []
+    entries: list[tuple[str, bool]] = []
     for path in (start.resolve() for start in starts if start.exists()):
         if any(path.is_relative_to(each) for each in hidden):
             continue
         inside = any(each.is_relative_to(path) for each in hidden)
-        found.append((str(path), not inside))
-        found += readable_paths(sorted(path.iterdir()), hidden) if inside else []
-    return found
+        entries.append((str(path), not inside))
+        entries += readable_paths(sorted(path.iterdir()), hidden) if inside else []
+    return entries

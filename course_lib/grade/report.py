@@ -19,6 +19,7 @@ from course_lib.learn.exercises import find_exercise
 
 Row = Sequence[object]
 PAGE = re.compile(r"(index|\d+)\.html")  # the names of the pages of feedback
+# Verdict -> its sign on a page of feedback.
 SIGNS = {"right": "✓", "not yet": "✗", "not answered": "–", "crashed": "!", "timed out": "!"}
 
 
@@ -143,8 +144,8 @@ def _canvas_rows(grades: Grades) -> list[Row]:
         (one.submission.student, "", "", one.submission.login, "", *grades.points(one))
         for one in grades.graded
     ]
-    of = ("    Points Possible", "", "", "", "", *grades.of.values())
-    return [(*heads, *(f"Chapter {chapter}" for chapter in grades.of)), of, *rows]
+    points = ("    Points Possible", "", "", "", "", *grades.of.values())
+    return [(*heads, *(f"Chapter {chapter}" for chapter in grades.of)), points, *rows]
 
 
 def write_pages(grades: Grades, folder: Path) -> Path:

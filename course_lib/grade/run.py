@@ -74,30 +74,30 @@ def grade(
             f"chapter {', '.join(unknown)} has no exercises; {', '.join(course_chapters())} have some",
             f"course grade {command_line(folder)} --out grades.csv",
         )
-    found = find(folder)
+    files = find(folder)
     keys = {
         label: _digest([label.encode(), *(sha256(p).encode() for p in paths)])
-        for label, paths in found.items()
+        for label, paths in files.items()
     }
     done = _resume(journal, only, limits)
     graded = {label: done[key] for label, key in keys.items() if key in done}
     print(
-        f"{len(found)} submission{'s' * (len(found) != 1)}, {len(graded)} of them graded before.", flush=True
+        f"{len(files)} submission{'s' * (len(files) != 1)}, {len(graded)} of them graded before.", flush=True
     )
-    if len(graded) < len(found):
+    if len(graded) < len(files):
         _check_numpy(limits)
-    with _pool(min(workers or os.cpu_count() or 1, max(1, len(found) - len(graded)))) as pool:
+    with _pool(min(workers or os.cpu_count() or 1, max(1, len(files) - len(graded)))) as pool:
         running = {
             pool.submit(grade_one, label, paths, tuple(only), limits): label
-            for label, paths in found.items()
+            for label, paths in files.items()
             if label not in graded
         }
         for future in as_completed(running):
             label = running[future]
             graded[label] = future.result()
             checkpoint.append(journal, [json.dumps({"key": keys[label], **asdict(graded[label])})])
-            print(f"  {len(graded):3} of {len(found)}  {describe(graded[label])}", flush=True)
-    return [graded[label] for label in found]
+            print(f"  {len(graded):3} of {len(files)}  {describe(graded[label])}", flush=True)
+    return [graded[label] for label in files]
 
 
 def _check_numpy(limits: Limits) -> None:

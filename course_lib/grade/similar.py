@@ -107,11 +107,11 @@ def matching_submissions(
         }
         for name, cells in answers.items()
     }
-    found: dict[str, dict[str, int]] = {}
+    matches: dict[str, dict[str, int]] = {}
     for a, b in itertools.combinations(forms, 2):
         both = forms[a].keys() & forms[b].keys()
         same = sum(forms[a][id_] == forms[b][id_] for id_ in both)
         copied = same and answers[a] == answers[b]
         if copied or (same >= MIN_EQUAL_ANSWERS and same > len(both) / 2):
-            found.setdefault(a, {})[b] = found.setdefault(b, {})[a] = same
-    return found
+            matches.setdefault(a, {})[b] = matches.setdefault(b, {})[a] = same
+    return matches

@@ -163,7 +163,7 @@ def find(folder: Path) -> dict[str, list[Path]]:
     all" makes them; a notebook in `folder` itself is a submission of its own. Symbolic links are left out,
     with a message, because the teacher can read files that the learner cannot.
     """
-    found: dict[str, list[Path]] = {}
+    submissions: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "__MACOSX")) for part in inside.parts)
@@ -176,12 +176,12 @@ def find(folder: Path) -> dict[str, list[Path]]:
             continue
         alone = path.suffix.lower() == ".zip" or len(inside.parts) == 1
         label = inside.as_posix() if alone else inside.parts[0]
-        found.setdefault(nfc(label), []).append(path)
-    if not found:
+        submissions.setdefault(nfc(label), []).append(path)
+    if not submissions:
         raise CourseError(
             f"no submission in {folder}: no .zip and no .ipynb", "course grade FOLDER --out grades.csv"
         )
-    return found
+    return submissions
 
 
 def read(label: str, paths: Sequence[Path]) -> Submission:

@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 PLAIN = (bool, int, float, str)  # types that JSON keeps as they are
+# Name in the JSON -> type.
 SEQUENCES: dict[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": set,

@@ -12,7 +12,7 @@ from course_lib.data import ROOT, need_repository
 from course_lib.errors import CourseError
 from course_lib.learn.student import student_copy
 
-FOLDER = "local-ai-measured"
+FOLDER = "local-ai-measured"  # in the zip
 
 
 def course_files() -> list[Path]:
@@ -40,7 +40,7 @@ def course_files() -> list[Path]:
 def handout(out: Path, *, solutions: bool = True) -> Path:
     """Write the course as a zip in the folder `out`, and return its path.
 
-    With solutions=False, the chapters are student copies (stubs in place of the solutions), and tests/ is
+    With solutions=False, the chapters are student copies (placeholders for the solutions), and tests/ is
     left out. Raises CourseError, and leaves no partial file, if the zip cannot be written.
     """
     import nbformat

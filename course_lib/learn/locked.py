@@ -12,7 +12,7 @@ from typing import Any
 from course_lib.data import ROOT
 from course_lib.errors import CourseError
 
-COURSE = "local-ai-measured"
+COURSE = "local-ai-measured"  # the name of the course's package in uv.lock
 # System -> sys_platform, platform_system and platform_machine, as the markers (conditions) of requirements
 # name them, PEP 508. `platforms` assumes glibc 2.31 (Debian 11, Ubuntu 20.04) or macOS 14.
 SYSTEMS = {
@@ -75,12 +75,12 @@ def locked_files(system: str, python: str, extra: str = "") -> dict[str, LockedF
     system: one of SYSTEMS. python: a version such as "3.12". extra: an optional dependency group of
     pyproject.toml.
     """
-    found: dict[str, LockedFile | None] = {}
+    wheels: dict[str, LockedFile | None] = {}
     order, options = _tag_order(system, python), _pip_options(system, python)
     for patch in PATCHES:
         for package in _needed(_environment(system, python, patch), extra):
-            found[f"{package['name']} {package['version']}"] = _best_wheel(package, order, options)
-    return found
+            wheels[f"{package['name']} {package['version']}"] = _best_wheel(package, order, options)
+    return wheels
 
 
 def _environment(system: str, python: str, patch: int) -> dict[str, str]:
@@ -119,10 +119,10 @@ def _packages() -> dict[str, list[dict[str, Any]]]:
     if not (ROOT / "uv.lock").is_file():
         what = "uv.lock, which names the packages to pack, is in the course's repository only"
         raise CourseError(what, "clone the course with git and run the command there")
-    found: dict[str, list[dict[str, Any]]] = {}
+    packages: dict[str, list[dict[str, Any]]] = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text("utf-8"))["package"]:
-        found.setdefault(package["name"], []).append(package)
-    return found
+        packages.setdefault(package["name"], []).append(package)
+    return packages
 
 
 def _needed(environment: dict[str, str], extra: str) -> Iterator[dict[str, Any]]:

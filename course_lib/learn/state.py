@@ -16,7 +16,7 @@ from course_lib.atomic import atomic_write_text, rename_damaged
 from course_lib.data import WORKSPACE
 from course_lib.errors import CourseError
 
-VERSION = 1
+VERSION = 1  # of the format of the progress file
 Verdict = Literal["right", "not yet", "not answered"]
 
 

@@ -17,6 +17,7 @@ from course_lib.errors import CourseError
 
 # nbgrader's delimiters (nbgrader.readthedocs.io, "Creating and grading assignments").
 REGION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOLUTION[^\n]*$", re.M | re.S)
+# What a student finds in place of a solution in a function.
 STUB = 'raise NotImplementedError("your code here")'
 HINT = "-hint"  # ends the id of a cell for hints
 EXERCISE_ID = re.compile(r'check\("(\d\d\.\d+)"')

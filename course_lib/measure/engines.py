@@ -17,11 +17,14 @@ from course_lib.measure.results import EngineMeasurement, Results, Round
 
 # Maps the answers, in the order of the prompts, to one score from 0 to 1 each.
 Quality = Callable[[Sequence[str]], Sequence[float]]
-MIN_LENGTH_FIELD = "generation.min_output_length"
+MIN_LENGTH_FIELD = "generation.min_output_length"  # in `supported_fields` if an engine can obey it
 
 
 class Engine(Protocol):
-    """What a measured engine must provide; every `course_lib.models.drivers.engine.Engine` does."""
+    """What a measured engine must provide; every `course_lib.models.drivers.engine.Engine` does.
+
+    driver: the name of the software that runs the model.
+    """
 
     @property
     def name(self) -> str: ...

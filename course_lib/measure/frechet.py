@@ -1,9 +1,8 @@
 """The Fréchet distance of two sets of pictures: how far the one looks like the other as a whole.
 
-It is computed from features, the vectors of numbers that a neural network computes for the pictures.
-With the features of the network Inception it is the FID of research papers (Heusel et al. 2017,
-arXiv:1706.08500). Chapter 08 uses the features of the course's own classifier; the two distances cannot be
-compared.
+It is computed from features, the vectors of numbers that a neural network computes for the pictures. With the
+features of the network Inception it is the FID of research papers (Heusel et al. 2017, arXiv:1706.08500).
+Chapter 08 uses the features of the course's own classifier; the two distances cannot be compared.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def bootstrap_interval(
     seed: int = 0,
     statistic: Callable[[NDArray[Any]], float] | None = None,
 ) -> tuple[float, float]:
-    """Return a percentile bootstrap interval (Efron 1979), from `draws` resamples.
+    """Return a bootstrap interval, which holds the middle results of `draws` resamples (Efron 1979).
 
     statistic: a function of the values, or of the rows of an array; by default the mean. To compare two
     systems on the same questions, pass the difference of their scores for each question. Raises ValueError
@@ -156,15 +156,15 @@ def bootstrap_interval(
     def resamples(count: int) -> NDArray[Any]:
         return array[rng.integers(0, len(array), (count, len(array)))]
 
-    found: Any
+    results: Any
     if statistic or array.ndim > 1:
-        found = [(statistic or np.mean)(resamples(1)[0]) for _ in range(draws)]
+        results = [(statistic or np.mean)(resamples(1)[0]) for _ in range(draws)]
     else:  # the same numbers in a fifth of the time
         together = max(1, 2**18 // len(array))  # 2 MB of values
         parts = [min(together, draws - start) for start in range(0, draws, together)]
-        found = np.concatenate([resamples(part).mean(axis=1) for part in parts])
+        results = np.concatenate([resamples(part).mean(axis=1) for part in parts])
     tail = (1 - coverage) / 2
-    return float(np.quantile(found, tail)), float(np.quantile(found, 1 - tail))
+    return float(np.quantile(results, tail)), float(np.quantile(results, 1 - tail))
 
 
 def proportion_interval(successes: int, trials: int, *, coverage: float = 0.95) -> tuple[float, float]:

@@ -96,8 +96,8 @@ class Load:
 
         what: "latency", "ttft" or "per_token". Raises ValueError if no answered request has such a time.
         """
-        found = [value for r in self.answered if (value := getattr(r, what)) is not None]
-        return quantile_of(found, q)
+        times = [value for r in self.answered if (value := getattr(r, what)) is not None]
+        return quantile_of(times, q)
 
     def goodput(self, *, ttft: float, per_token: float) -> float:
         """Requests per second that were answered within both limits (Zhong et al. 2024, arXiv:2401.09670).

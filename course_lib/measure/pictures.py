@@ -1,6 +1,6 @@
 """Measure how similar two pictures are, and which facts a picture's caption states rightly. For chapter 08.
 
-To compare whole captions, use `==` or `course_lib.rag.token_f1`.
+To compare whole captions, use `==`, or `course_lib.rag.token_f1` for the share of equal words.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def facts_right(caption: str, template: str, facts: Mapping[str, str]) -> dict[s
     """
     literal = re.split(r"\{(\w+)\}", template)
     pattern = "".join(f"(?P<{p}>.+?)" if i % 2 else re.escape(p) for i, p in enumerate(literal))
-    found = re.fullmatch(pattern, caption)
-    return {name: bool(found and found[name] == facts[name]) for name in literal[1::2]}
+    match = re.fullmatch(pattern, caption)
+    return {name: bool(match and match[name] == facts[name]) for name in literal[1::2]}
 
 
 def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
@@ -77,20 +77,22 @@ def bleu(captions: Sequence[str], references: Sequence[str]) -> float:
     """
     if not captions or len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions and {len(references)} references; BLEU needs pairs")
-    made, wanted = ([re.findall(r"\w+|[^\w\s]", text) for text in texts] for texts in (captions, references))
+    written, wanted = (
+        [re.findall(r"\w+|[^\w\s]", text) for text in texts] for texts in (captions, references)
+    )
     shares = []
     for n in range(1, 5):
-        pairs = [(_runs(words, n), _runs(others, n)) for words, others in zip(made, wanted, strict=True)]
+        pairs = [(_runs(words, n), _runs(others, n)) for words, others in zip(written, wanted, strict=True)]
         count = sum(runs.total() for runs, _ in pairs)
         shares.append(sum((runs & known).total() for runs, known in pairs) / max(1, count))
     if not all(shares):
         return 0.0
-    penalty = min(1.0, math.exp(1 - sum(map(len, wanted)) / sum(map(len, made))))
+    penalty = min(1.0, math.exp(1 - sum(map(len, wanted)) / sum(map(len, written))))
     return 100 * penalty * math.prod(shares) ** (1 / 4)
 
 
 def _runs(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    """Return n-gram of words -> how often it occurs."""
+    """Return run of n words -> how often it occurs."""
     return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 
@@ -99,8 +101,8 @@ def _colours(picture: Image, reference: Image) -> tuple[NDArray[np.float64], NDA
     import numpy as np
 
     if (picture.size, picture.mode) != (reference.size, reference.mode):
-        told = [f"{p.width} x {p.height} {p.mode}" for p in (picture, reference)]
-        raise ValueError(f"pictures of {told[0]} and {told[1]} cannot be compared")
+        sizes = [f"{p.width} x {p.height} {p.mode}" for p in (picture, reference)]
+        raise ValueError(f"pictures of {sizes[0]} and {sizes[1]} cannot be compared")
     a, b = (np.atleast_3d(np.asarray(p, np.float64)) for p in (picture, reference))
     return a, b
 

@@ -114,7 +114,7 @@ class EngineMeasurement:
 
     @property
     def added(self) -> int | None:
-        """Bytes that the first round added at its peak: KV cache, buffers and newly loaded libraries."""
+        """Bytes that the first round added at its peak: KV cache (of earlier tokens), buffers, libraries."""
         return self.memory.added if self.memory else None
 
     @property

@@ -3,8 +3,8 @@
 A pair of pictures is accepted if its similarity is at least the threshold. FAR, the false accept rate, is the
 share of accepted pairs among those of different persons; TAR, the true accept rate, among those of the same
 person. An embedding is the vector that a model computes for a picture; the similarity is the cosine of two.
-Intervals come from resampling identities (persons), not pairs, because pairs that share a face are
-not independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
+Intervals come from resampling identities (persons), not pairs, because pairs that share a face are not
+independent (Bolle, Ratha and Pankanti 2004, "Error analysis of pattern recognition systems: the subsets
 bootstrap").
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DRAWS = 1000  # bootstrap resamples of an interval
-COVERAGE = 0.95
+COVERAGE = 0.95  # confidence level of the intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +155,11 @@ def _resample(pairs: Pairs, statistic: Callable[[NDArray[np.float64]], Any]) -> 
     """
     rng, count = np.random.default_rng(0), int(pairs.identity.max()) + 1
     first, second, same = pairs.identity[pairs.first], pairs.identity[pairs.second], pairs.same
-    found = []
+    results = []
     for _ in range(DRAWS):
         times = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
-        found.append(statistic(np.where(same, times[first], times[first] * times[second])))
-    return found
+        results.append(statistic(np.where(same, times[first], times[first] * times[second])))
+    return results
 
 
 def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:

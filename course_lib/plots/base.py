@@ -1,4 +1,4 @@
-"""Shared parts of all plots: the figure class, colours, a font for Hangul, and checks of the input."""
+"""Shared parts of all plots: the figure class, colours, a font for Hangul (Korean), and checks of input."""
 
 from __future__ import annotations
 

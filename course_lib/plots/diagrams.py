@@ -14,13 +14,10 @@ from course_lib.plots.base import COLOURS, Picture
 
 WAYS = ("bi-encoder", "late interaction", "cross-encoder")
 # In UNITs: a matrix's longest and thinnest side, and the space for + and x.
-LONGEST_SIDE, THINNEST_SIDE, GAP = (
-    100.0,
-    1.0,
-    14.0,
-)
+LONGEST_SIDE, THINNEST_SIDE, GAP = (100.0, 1.0, 14.0)
 LABEL, BELOW, ABOVE = 54.0, 20.0, 6.0  # units: width of a label, space below and above the tallest matrix
 UNIT = 0.032  # inches
+# Below its place, centred.
 CAPTION: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 9}
 
 

@@ -15,17 +15,15 @@ from matplotlib.text import Annotation, Text
 
 from course_lib.plots.base import PALE
 
-# The point that a name names, and settings of its text.
-Choice = tuple[tuple[float, float], Mapping[str, Any]]
+Choice = tuple[tuple[float, float], Mapping[str, Any]]  # the point that a name names, settings of its text
 
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "parse_math": False, "bbox": PALE}
 FAR = 14  # points (1/72 inch) from which on a line joins a name to its point
 SPACE = 2  # pixels around a name
 CLEAR = 8  # pixels around a point, in which the line that leads to it may cross others
-BEHIND = 2  # drawings of a lower zorder are a background, which a name may cover
+BEHIND = 2  # drawings below this zorder (they are drawn first) are a background, which a name may cover
 MOST_TRIED = 200  # places for the name of a group
-# Each place counts as much more than the one before it, so that of equally good ones the first is taken.
-LATER = 0.01
+LATER = 0.01  # added to what a choice covers, for each choice before it: of equal ones the first is taken
 
 
 def add_names(axes: Any, names: Mapping[str, tuple[float, float]], **look: Any) -> list[Annotation]:
@@ -113,7 +111,7 @@ def _move(text: Annotation, choice: Choice) -> None:
 
 @dataclass
 class _Drawn:
-    """What a name must not cover, in pixels: boxes of other names, lines, and points, with weights."""
+    """What a name must not cover, in pixels: boxes of other names, lines, and points, each with a weight."""
 
     boxes: list[Any] = field(default_factory=list)
     paths: list[tuple[Path, float]] = field(default_factory=list)

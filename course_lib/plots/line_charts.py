@@ -14,6 +14,7 @@ from course_lib.plots.base import COLOURS, MARKERS, Picture, check_count, check_
 from course_lib.plots.labels import Choice, add_names, around, place
 
 Point = tuple[float, float, float]  # value, low, high
+# Of lines, and of horizontal levels.
 STYLES = ("-", "--", ":", "-.")
 LEVEL_STYLES = ("--", ":", "-.", (0, (1, 4)))
 # Points of a line at which its name may stand: those tried first, above and below; then more, and sideways.
@@ -129,6 +130,7 @@ def curves(
     return figure
 
 
+# How a name is written beside its place.
 NEAR: dict[str, Any] = {"textcoords": "offset points", "parse_math": False, "fontsize": 9}
 
 

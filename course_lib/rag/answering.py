@@ -1,6 +1,8 @@
 """Let a model answer questions from given passages, and score the answers by exact match.
 
-An engine is a loaded model; gold passages are those that contain the answer to a question.
+An engine is a loaded model. The exam is the course's set of questions about its handbook; the gold passages
+of a question are those that contain its answer. The id of a fact is kind.product.attribute, such as
+"current_account.blue.monthly_fee".
 """
 
 from __future__ import annotations
@@ -58,11 +60,11 @@ def nearness(question: Question, passage: Passage) -> int:
 
     2: it is about the same product; 1: about the same attribute of another product of that kind; 0: neither.
     """
-    entities = {fact.rpartition(".")[0] for fact in question.facts}
-    if entities & set(passage.about):
+    products = {fact.rpartition(".")[0] for fact in question.facts}
+    if products & set(passage.about):
         return 2
-    same = {(fact.split(".")[0], fact.split(".")[2]) for fact in question.facts}
-    return int(any((fact.split(".")[0], fact.split(".")[2]) in same for fact, _ in passage.states))
+    asked = {(fact.split(".")[0], fact.split(".")[2]) for fact in question.facts}  # (kind, attribute)
+    return int(any((fact.split(".")[0], fact.split(".")[2]) in asked for fact, _ in passage.states))
 
 
 def hard_negatives(question: Question, passages: Iterable[Passage], n: int) -> list[Passage]:
@@ -116,7 +118,7 @@ def answer_with(
     passages: Mapping[str, Passage],
     n: int,
 ) -> list[Answered]:
-    """Answer each question from `n` passages (see `given_passages`) with greedy decoding."""
+    """Answer each question from `n` passages (see `given_passages`), always with the most likely token."""
     prompts = [format_for(model, prompt_for(q, given_passages(q, passages, n))) for q in questions]
     predictions = model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]

@@ -1,6 +1,8 @@
 """Baselines for `RAGLLMClassifier`: classifiers on embeddings, and a language model without retrieval.
 
-`NeighbourClassifier`, and RAGLLMClassifier with a weight below 1, are the other two.
+Their base class is `classifier.Classifier`: `evidence` returns the probability of each label before
+calibration, and `_state` what the predictions depend on, so that saved ones are only continued by the same
+classifier.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -36,9 +39,10 @@ if TYPE_CHECKING:
 class LinearClassifier(Classifier):
     """A linear classifier on embeddings, fitted by `fit`.
 
-    embeddings: any LangChain Embeddings. C: the inverse strength of regularisation. words: 0 for logistic
-    regression on the embeddings alone; above 0, the weight of TF-IDF features of words and of parts of words
-    beside them, with a support vector machine (Fan et al. 2008), which is faster on so many features.
+    embeddings: any LangChain Embeddings. C: the higher, the closer the fit to the training texts. words: 0
+    for logistic regression on the embeddings alone; above 0, the weight of TF-IDF features of words and of
+    parts of words beside them, with a support vector machine (Fan et al. 2008), which is faster on so many
+    features.
     """
 
     embeddings: Embeddings
@@ -59,7 +63,7 @@ class LinearClassifier(Classifier):
         from sklearn.svm import LinearSVC
 
         check_labels(labels)
-        common = {"sublinear_tf": True, "min_df": 2}
+        common = {"sublinear_tf": True, "min_df": 2}  # 1 + log(count); without words of only one text
         self._counters = (
             []
             if not self.words
@@ -77,7 +81,7 @@ class LinearClassifier(Classifier):
         check_fitted(self)
         scores = self._model.decision_function(self._features(texts))
         if scores.ndim == 1 and not self.words:
-            scores = scores / 2  # so that the softmax of -scores and scores is the probability of the fit
+            scores = scores / 2  # then the softmax of (-score, score) is logistic regression's probability
         return evidence_of(self._model.classes_, scores)
 
     def _features(self, texts: Sequence[str]) -> Any:
@@ -138,7 +142,9 @@ class KernelClassifier(Classifier):
 
 @dataclass(repr=False)
 class AveragedClassifier(Classifier):
-    """The weighted mean of the calibrated probabilities of other classifiers, which are fitted.
+    """The weighted mean of the calibrated probabilities of other classifiers, which must be fitted.
+
+    Calibrated: adjusted so that predictions with confidence p are right in a share p of the cases.
 
     weights: one for each of `parts`; they are scaled to the sum 1.
     """
@@ -162,9 +168,9 @@ class AveragedClassifier(Classifier):
             part.calibrate(rows, gold)
         return super().calibrate(rows, gold)
 
-    def _mean(self, found: Sequence[dict[str, float]]) -> dict[str, float]:
-        mean = dict.fromkeys((label for probabilities in found for label in probabilities), 0.0)
-        for part, weight, probabilities in zip(self.parts, self.weights, found, strict=True):
+    def _mean(self, predictions: Sequence[dict[str, float]]) -> dict[str, float]:
+        mean = dict.fromkeys((label for probabilities in predictions for label in probabilities), 0.0)
+        for part, weight, probabilities in zip(self.parts, self.weights, predictions, strict=True):
             for label, p in sharpen(probabilities, part.temperature).items():
                 mean[label] += weight / sum(self.weights) * p
         return mean
@@ -191,10 +197,14 @@ class LLMClassifier(Classifier):
         self.examples, self.labels = tuple(examples), sorted({label for _, label in examples})
         check_labels(self.labels)
         self.model = scoring_model(model_name, device, manager)
-        self._read: dict[Any, Any] = {}  # the engine that read the examples -> what it keeps of them
+        # the loaded model -> its KV cache (computed state) of the examples; unloading the model frees both
+        self._read: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_read": {}}  # another process reads them itself
+        return {name: value for name, value in vars(self).items() if name != "_read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _read=WeakKeyDictionary())  # another process reads the examples itself
 
     def __repr__(self) -> str:
         counts = f"{len(self.examples)} examples, {len(self.labels)} labels"
@@ -207,14 +217,15 @@ class LLMClassifier(Classifier):
         prompts = [label_prompt(text, self.examples) for text in texts]
         with self.model.engine() as engine:
             if engine not in self._read:
-                unlike = [label_prompt(text, self.examples) for text in ("a", "1")]
-                self._read = {engine: engine.read_prefix(unlike)}
+                # Two prompts that differ right after the examples: their common beginning is read once.
+                two = [label_prompt(text, self.examples) for text in ("a", "1")]
+                self._read[engine] = engine.read_prefix(two)
             scores = score_labels(engine, prompts, [self.labels] * len(prompts), self._read[engine])
         return [Evidence({label: float(np.exp(s)) for label, s in row.items()}) for row in scores]
 
 
 def embed(embeddings: Embeddings, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the vectors of texts of one kind: as queries, where the embedder knows two kinds."""
+    """Return the vectors of texts, as queries if the embedder treats queries and passages differently."""
     call = getattr(embeddings, "embed_queries", embeddings.embed_documents)
     return np.array(call(list(texts)), np.float32)
 

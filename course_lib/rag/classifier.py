@@ -1,6 +1,7 @@
 """Classify texts by similar labelled texts: the interface of all classifiers, and `RAGLLMClassifier`.
 
-RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels.
+RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels. A
+driver is the software that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a classifier found for a text, before calibration. probabilities: label -> probability."""
+    """What a classifier found for a text, before calibration.
+
+    probabilities: label -> probability. neighbours: as in Classification. detail: a part of its `reason`.
+    """
 
     probabilities: dict[str, float]
     neighbours: tuple[tuple[str, str], ...] = ()
@@ -124,12 +128,13 @@ class Classifier(ABC):
 
     def calibrate(self, rows: Sequence[Row], gold: Sequence[str]) -> float:
         """Fit `temperature` to labelled rows that the classifier does not know; return it."""
-        found = self.evidence([as_text(row, self.template) for row in rows])
-        self.temperature = fit_temperature([e.probabilities for e in found], gold)
+        evidence = self.evidence([as_text(row, self.template) for row in rows])
+        self.temperature = fit_temperature([e.probabilities for e in evidence], gold)
         return self.temperature
 
     def _decide(self, evidence: Evidence) -> Classification:
         calibrated = sharpen(evidence.probabilities, self.temperature)
+        # OTHER stands for all labels that no neighbour has.
         label = max((k for k in calibrated if k != OTHER), key=calibrated.__getitem__)
         confidence = calibrated[label]
         votes = sum(name == label for _, name in evidence.neighbours)
@@ -170,7 +175,7 @@ class NeighbourClassifier(Classifier):
 class RAGLLMClassifier(NeighbourClassifier):
     """A language model that reads the nearest labelled texts and chooses among their labels.
 
-    model_name: a role, name, path or hub id, as for `ModelManager.get_chat_model`. device: such as "cuda".
+    model_name: a role such as chat, a name, a path or an id on the Hugging Face hub. device: such as "cuda".
     k: how many neighbours the model reads. weight: 1 for the model's choice alone; below 1, its probabilities
     are blended with the neighbours' votes: P(model)^weight x P(votes)^(1 - weight). manager: by default the
     shared model manager. other options: template, temperature, threshold, label_field.
@@ -243,7 +248,7 @@ def scoring_model(name: str, device: str, manager: ModelManager | None) -> Any:
 
 
 def loading_options(model: Any) -> dict[str, Any]:
-    """How a chat model is loaded, such as its quantization; without its files, which `name_of` names."""
+    """The fields of a chat model's specification that can change its predictions, without its files."""
     other = {"source", "adapters", "device", "batch_size", "keep_alive", "generation"}
     options: dict[str, Any] = model.spec.model_dump(mode="json", exclude=other)
     return options

@@ -1,6 +1,7 @@
-"""Score answers, refusals and predicted labels, each with a bootstrap interval.
+"""Score answers, refusals and predicted labels, most of them with a bootstrap interval.
 
-A label is a text, or None where a classifier abstained; a table of pandas has NaN there.
+Such an interval contains 95% of the scores of random resamples of the same size. A label is a text, or None
+where a classifier abstained; a table of pandas has NaN there. SQuAD is a public set of reading questions.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def token_f1(prediction: str, gold: str) -> float:
 def character_f1(prediction: str, gold: str) -> float:
     """Return the F1 of the characters that both texts share, without spaces.
 
-    This is KorQuAD's metric for Korean, where a particle is attached to its noun (Lim et al. 2019,
-    arXiv:1909.07005).
+    This is the metric of KorQuAD, a Korean SQuAD: in Korean, a particle is attached to its noun (Lim et al.
+    2019, arXiv:1909.07005).
 
     >>> round(character_f1("하늘은행은", "하늘은행"), 3)
     0.889
@@ -118,9 +119,9 @@ def abstention(refused: Sequence[bool], should: Sequence[bool]) -> Abstention:
 
     pairs = list(zip(refused, should, strict=True))
     return Abstention(
-        share([s for r, s in pairs if r]),
-        share([r for r, s in pairs if s]),
-        share([r for r, s in pairs if not s]),
+        share([right for was_refused, right in pairs if was_refused]),
+        share([was_refused for was_refused, right in pairs if right]),
+        share([was_refused for was_refused, right in pairs if not right]),
     )
 
 
@@ -218,8 +219,8 @@ def calibration_error(
     _check_lengths(confidence, correct)
 
     def error(rows: NDArray[np.float64]) -> float:
-        found = reliability(rows[:, 0].tolist(), rows[:, 1].tolist(), bins)
-        return sum(b.count * abs(b.confidence - b.accuracy) for b in found) / len(rows)
+        filled = reliability(rows[:, 0].tolist(), rows[:, 1].tolist(), bins)
+        return sum(b.count * abs(b.confidence - b.accuracy) for b in filled) / len(rows)
 
     return bootstrap(error, np.column_stack([confidence, correct]).astype(float), draws)
 

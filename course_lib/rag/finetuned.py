@@ -1,4 +1,4 @@
-"""A classifier that trains an embedding model, whose vectors the baselines use as they are."""
+"""A classifier that trains an embedding model for its labels; those in `baselines` leave it as it is."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from course_lib.tuning.dataset import BatchOrder, padded_length
 from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.peft_model import has_native_bfloat16
 
-SCALE = 20.0  # of a cosine, at most 1, to a logit
-SAVE_SECONDS = 60.0
+SCALE = 20.0  # factor from a cosine, which is at most 1, to a logit (the input of the softmax)
+SAVE_SECONDS = 60.0  # between two checkpoints
 
 
 @dataclass(repr=False)
@@ -32,8 +32,9 @@ class FineTunedClassifier(Classifier):
 
     base: a BERT-like embedding model, as for `load`. A label's score is 20 x the cosine of the text's vector
     and the label's, which begins as the mean of its texts' vectors (Snell et al. 2017, arXiv:1703.05175). The
-    vectors of the words stay as they are. learning_rate: the highest, after a tenth of the steps. smoothing:
-    the share of the probability that is aimed at all labels alike (Szegedy et al. 2016, arXiv:1512.00567).
+    token embeddings are not trained. learning_rate: the highest, reached after a tenth of the steps.
+    smoothing: the share of the target probability that is spread evenly over all labels (Szegedy et al. 2016,
+    arXiv:1512.00567).
     """
 
     base: Any = catalog.MINILM
@@ -67,7 +68,9 @@ class FineTunedClassifier(Classifier):
         engine: Any = load(self.base, task="text-embedding", precision=precision)
         encoder, ids = engine.model, _ids(engine, texts)
         network = _Network(encoder, _means(engine.embed_ids(ids), gold))
-        if precision == "bfloat16":  # then the backward pass of the default attention is slower (measured)
+        if (
+            precision == "bfloat16"
+        ):  # here the default attention, "sdpa", has a slower backward pass (measured)
             encoder.set_attn_implementation("eager")
         self._train(network, ids, torch.tensor(gold, device=encoder.device), checkpoint)
         encoder.set_attn_implementation("sdpa")
@@ -118,7 +121,7 @@ class FineTunedClassifier(Classifier):
 
 
 class _Network(torch.nn.Module):
-    """An encoder, and a vector for each label."""
+    """An encoder (the embedding model), and a vector for each label."""
 
     def __init__(self, encoder: Any, labels: NDArray[np.float32]) -> None:
         super().__init__()
@@ -139,7 +142,7 @@ class _Network(torch.nn.Module):
 
 
 def _ids(engine: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of texts, as queries where the model knows two kinds of texts."""
+    """Return the token ids of texts, with the model's prefix for queries if it has one."""
     ids: list[list[int]] = engine.text_ids([engine.prefixes["query"] + text for text in texts])
     return ids
 

@@ -26,9 +26,9 @@ SCALE = 8.0  # factor of the features before the classifier
 class KoreanTopics(NamedTuple):
     """The topics and the classifier.
 
-    names: such as "credit_card.annual_fee". labels: in Korean. forms: for each topic, answer shape (see
-    `exam.statements.shape`) -> share of its answers in the training data. weights, bias: (FEATURES, topics)
-    and (topics,).
+    names: such as "credit_card.annual_fee". labels: in Korean. forms: for each topic, the form of an answer,
+    such as its unit ("영업일" in "3영업일") -> share of the topic's answers in the training data. weights:
+    (FEATURES, topics). bias: (topics,).
     """
 
     names: Sequence[str]

@@ -26,7 +26,7 @@ def label_with(
     labelled: Sequence[Message],
     neighbours: Sequence[Sequence[int]],
 ) -> Sequence[str]:
-    """Return the model's answer for each query: a label, if it kept to the form.
+    """Return the model's answer for each query: usually a label, but a model may also write something else.
 
     neighbours: For each query, the indices in `labelled` of its examples, as `nearest` returns them.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore
 
-PROBES = 64  # texts by whose neighbours a store is recognised that cannot list its documents
+PROBES = 64  # texts whose neighbours stand for the contents of a store that cannot list its documents
 OTHER = ""  # the key in a distribution for all labels that no neighbour has
 
 
@@ -77,10 +77,9 @@ def _with_arrays(store: VectorStore) -> VectorStore:
 def stored_labels(
     store: VectorStore, texts: Sequence[str], k: int, label_field: str
 ) -> list[tuple[str, str]]:
-    """Return the stored texts with their labels, sorted: what tells two states of a store apart.
+    """Return the stored texts with their labels, sorted, to notice whether the store has changed.
 
-    Of a store that cannot list its documents, they are the neighbours of up to PROBES of the `texts`, as
-    `neighbours_of` finds them.
+    From a store that cannot list its documents, return only the neighbours of up to PROBES of the `texts`.
     """
     if (documents := _documents(store)) is not None:
         return sorted((text, str(metadata.get(label_field))) for text, metadata in documents)

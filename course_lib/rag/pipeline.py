@@ -1,6 +1,7 @@
 """Answer questions from documents: search, rerank, build a prompt that fits, generate, check, cite.
 
-`RAGPipeline` is a LangChain Runnable from a question to an answer with its sources.
+`RAGPipeline` is a LangChain Runnable from a question to an answer with its sources. A driver is the software
+that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class RAGPipeline(Answers):
     may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
     contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`. evidence: one more
-    signal for `calibrate`, a function of the question, such as `StatedTopics(...).log_odds`.
+    signal for `calibrate`, a function of the question, such as `log_odds` of `rag.topics.StatedTopics`.
     keep_instructions: do not remove sentences that give instructions from the passages. one_by_one: the model
     reads each passage alone, the best first, until one contains its answer.
 
@@ -108,7 +109,7 @@ class RAGPipeline(Answers):
         self.keep_instructions, self.one_by_one = keep_instructions, one_by_one
         self.max_answer_tokens = max_answer_tokens
         self.evidence, self.batch_size = evidence, batch_size
-        self._judge: Any = None  # see `calibrate`
+        self._judge: Any = None  # the logistic regression that `calibrate` fits
 
     def __repr__(self) -> str:
         settings = ("best_last", "grounded", "min_confidence", "keep_instructions", "one_by_one")
@@ -192,14 +193,17 @@ class RAGPipeline(Answers):
         return [prepare(q, documents) for q, documents in zip(questions, found, strict=True)]
 
     def _read(self, engine: Engine, prepared: list[Prepared]) -> list[tuple[str, Reading]]:
-        """Return each question's answer with its `Reading`: the first whose answer is accepted."""
+        """Return each question's answer with the `Reading` (prompt and passages) that led to it.
+
+        It is the first whose answer is in its passages, or else the last.
+        """
         answers = [("", p.readings[0]) for p in prepared]
         options: dict[str, Any] = {"batch_size": self.batch_size, "max_output_length": self.max_answer_tokens}
-        for turn in range(max(len(p.readings) for p in prepared)):
+        for n in range(max(len(p.readings) for p in prepared)):  # with `one_by_one`, the n-th best passage
             unread = [
-                (i, p.readings[turn])
+                (i, p.readings[n])
                 for i, (p, (text, reading)) in enumerate(zip(prepared, answers, strict=True))
-                if turn < len(p.readings) and not _stands(text, reading)
+                if n < len(p.readings) and not _is_supported(text, reading)
             ]
             replies = engine.generate([reading.prompt for _, reading in unread], **options)
             for (i, reading), reply in zip(unread, replies, strict=True):
@@ -260,7 +264,7 @@ def _sources(text: str, reading: Reading) -> list[str]:
     return [str(d.id) for d in reading.documents if faithful(answer, [d.page_content])]
 
 
-def _stands(text: str, reading: Reading) -> bool:
+def _is_supported(text: str, reading: Reading) -> bool:
     return not exact_match(text, REFUSAL) and bool(_sources(text, reading))
 
 
@@ -270,6 +274,7 @@ def _refusal(engine: Engine) -> str:
 
 
 def _found(prepared: Prepared) -> dict[str, Any]:
+    """Return the fields of the result that are known before the model answers."""
     return {
         "question": prepared.question,
         "passages": [str(d.id) for d in prepared.documents],

@@ -62,7 +62,7 @@ class Preparation:
         documents, removed = list(found), list[str]()
         if not self.keep_instructions:
             parts = [split_instructions(d.page_content) for d in found]
-            removed = [order for _, orders in parts for order in orders]
+            removed = [sentence for _, sentences in parts for sentence in sentences]
             documents = [
                 d.model_copy(update={"page_content": text}) for d, (text, _) in zip(found, parts, strict=True)
             ]

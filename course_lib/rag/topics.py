@@ -34,8 +34,8 @@ SMOOTHING = 0.01  # keeps the log-odds of 0 and 1 finite
 class StatedTopics:
     """Estimates whether the passages about a question's product state what it asks.
 
-    passages: of a handbook. names: of its products. Only passages that name the product in question count,
-    and not their sentences that name other products only: these may state the same attribute.
+    passages: of a handbook. names: of its products. Only passages that contain the product's name count. In
+    these, sentences that name only other products are skipped: they may state the same attribute of those.
     """
 
     def __init__(self, passages: Sequence[Source], names: Collection[str]) -> None:
@@ -62,10 +62,10 @@ class StatedTopics:
         name, share = self.named(question), 0.0
         if name and self.about(name):
             stated = self._stated(name)
-            kinds = _weights()["kinds"]
-            kind = np.bincount(kinds, stated).argmax()
+            kinds = _weights()["kinds"]  # topic -> number of its kind of product, such as credit cards
+            kind = np.bincount(kinds, stated).argmax()  # the product's own kind: most is stated of its topics
             asked = _probabilities("asked", [self._name.sub(PRODUCT, question)])[0] * (kinds == kind)
-            share = float(asked @ stated / asked.sum())
+            share = float(asked @ stated / asked.sum())  # expected probability that the asked topic is stated
         return math.log((share + SMOOTHING) / (1 - share + SMOOTHING))
 
     def _named_in(self, text: str) -> set[str]:

@@ -4,7 +4,9 @@ Scores are computed from counts at search time, so documents can be added and de
 always scores as if it had just been built from the documents that it contains now.
 
 A term is the number of a token in the vocabulary. A row is the number of a document; a deleted document keeps
-its row until the index is compacted.
+its row until the index is compacted. Postings are lists that tell, for each term, which rows contain it and
+how often (tf, the term frequency). A segment holds the postings of documents that were added together. The
+document frequency df of a term is the number of documents with it; the fewer, the higher its weight, idf.
 """
 
 from __future__ import annotations
@@ -199,8 +201,8 @@ class BM25(IndexedById):
     def search(self, query: str, k: int = 10, allowed: Collection[str] | None = None) -> list[Hit]:
         """Return the best k documents with a score above 0, best first; equal scores are ordered by id.
 
-        allowed: Only documents with these ids can be returned; None allows all. Unknown ids are ignored.
-        Raises CourseError for k below 1, and for a string as `allowed`.
+        allowed: The ids that can be returned; None allows all, unknown ones are ignored. Raises CourseError
+        for k below 1, and for a string as `allowed`.
         """
         check_search(k, allowed)
         return self._search(query, k, allowed).hits
@@ -237,7 +239,7 @@ class BM25(IndexedById):
         return {self._ids[row]: float(scores[row]) for row in self._rows.values()}
 
     def explain(self, query: str, doc_id: str) -> Explanation:
-        """Explain a document's score term by term. Raises CourseError for an id that is not in the index."""
+        """Explain a document's score term by term. Raises CourseError for an unknown id."""
         if doc_id not in self:
             what = f"the id {doc_id!r} is not in the index of {len(self)} documents"
             raise CourseError(what, "explain a document that the attribute .ids lists")

@@ -23,7 +23,7 @@ from course_lib.retrieval.outline import Outline, Section, outline, skip_space, 
 from course_lib.retrieval.table_rows import Table
 
 BLOCK_CHARS = 100_000  # characters per call of the tokenizer, to limit memory
-SLACK_TOKENS = 2  # a text alone may have up to this many tokens fewer than the same text within its document
+SLACK_TOKENS = 2  # tokenized alone, a text may have this many tokens fewer than within its document
 MIN_MAX_TOKENS = 16  # smallest `max_tokens`
 END_KINDS = ("sentence", "line", "word", "character", "code point")  # where a chunk may end, best first
 
@@ -91,7 +91,7 @@ def split_text(text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overl
     special tokens. overlap: A chunk repeats the last complete sentences of the previous one if they have at
     most this many tokens, except after a heading. A sentence that is too long for a chunk is split between
     lines or table cells, else between words, else between characters. Raises CourseError for sizes out of
-    range, and for a text with an unpaired surrogate.
+    range, and for a text that UTF-8 cannot write.
 
     >>> import re
     >>> words = TokenSpans(lambda text: [match.span() for match in re.finditer(r"\\S+", text)])

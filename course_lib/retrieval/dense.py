@@ -227,7 +227,7 @@ class Dense(IndexedById):
             raise string_error("queries", queries)
         for query in queries:
             check_text(query)
-        results = [SearchResult([], lambda ids: [])] * len(queries)
+        results = [SearchResult([], lambda ids: [])] * len(queries)  # no hits, until one is found
         if nonblank := [i for i, query in enumerate(queries) if query.strip()] if self._rows else []:
             embedded = query_vectors(self.embeddings, [queries[i] for i in nonblank])
             vectors = unit_vectors(embedded, len(nonblank), self.dimensions)

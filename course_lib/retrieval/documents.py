@@ -32,9 +32,9 @@ def best_first(hits: Iterable[Hit]) -> list[Hit]:
 class IndexedById:
     """Base class of the lexical and the dense index, which keep each document in a row of their arrays.
 
-    An id is found in either Unicode form, and returned as it was added. Deleted documents keep their rows
-    until the index is rebuilt. _ids: The id of each row, also of deleted documents. _rows: `nfc` of an id ->
-    its row, without deleted documents.
+    Unicode can write "é" as one character or as two; `nfc` makes it one. So an id is found in either form,
+    and returned as it was added. Deleted documents keep their rows until the index is rebuilt. _ids: The id
+    of each row, also of deleted documents. _rows: `nfc` of an id -> its row, without deleted documents.
     """
 
     _ids: list[str]

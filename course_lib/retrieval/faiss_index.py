@@ -98,6 +98,7 @@ class FaissIndex:
         import faiss as untyped
 
         faiss: Any = untyped  # the stubs lack these functions
+        # An HNSW index keeps the vectors themselves in a flat index, its storage.
         flat = self._index if self.kind == "flat" else faiss.downcast_index(self._index.storage)
         cosines = np.empty(rows.size, np.float32)
         flat.compute_distance_subset(

@@ -3,9 +3,9 @@
 A filter is a mapping such as {"lang": "ko", "year": [2023, 2024]}, or a function from the metadata to bool.
 
 The rule for mappings: each field must have the wanted value, or one of several wanted values. A field that
-holds a list matches if one of its items does. Values are compared with ==; texts (and fields) match in either
-Unicode form. Comparisons, "not" and "or" across fields need a function. Operators of other search libraries,
-such as {"$gte": 2021}, are refused.
+holds a list matches if one of its items does. Values are compared with ==; texts (and fields) match whether
+"é" is one Unicode character or two (`nfc` makes it one). Comparisons, "not" and "or" across fields need a
+function. Operators of other search libraries, such as {"$gte": 2021}, are refused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _matching_field(documents: Mapping[str, Document], field: Any, wanted: Any) 
     _check_operators(field, wanted)
     wanted_values, values = _values(wanted), dict[str, list[Any]]()
     for key, document in documents.items():
-        if (name := _own_name(document.metadata, field)) in document.metadata:
+        if (name := _name_in(document.metadata, field)) in document.metadata:
             values[key] = _values(document.metadata[name])
     if documents and not values:
         first = next(iter(documents.values())).metadata
@@ -78,7 +78,7 @@ def _matching_field(documents: Mapping[str, Document], field: Any, wanted: Any) 
     return {key for key, held in values.items() if any(value in wanted_values for value in held)}
 
 
-def _own_name(metadata: Mapping[Any, Any], field: Any) -> Any:
+def _name_in(metadata: Mapping[Any, Any], field: Any) -> Any:
     """Return the name of a field as these metadata have it, maybe in the other Unicode form."""
     if field in metadata:
         return field

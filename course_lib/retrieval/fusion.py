@@ -1,8 +1,7 @@
 """Combine the results of two retrievers into one ranking.
 
 The lexical retriever matches words (BM25 scores), the dense retriever compares vectors (cosines). The result
-of a retriever is a dict from document ids to scores, without the documents that it did not find. All
-functions are pure.
+of a retriever is a dict from document ids to scores, without the documents that it did not find.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 MAX_SCORE = 1e100  # squares of larger scores overflow
 RRF_K = 60  # Cormack et al. 2009, section 2
 MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
-# Theoretical min-max scales over at most this many standard deviations of the scores. Cosines of MiniLM and
-# LSA span 10 to 30 of them from -1 to the best hit; those of E5, which lie close together, span 60 to 130.
+# `theoretical_min_max` scales over at most this many standard deviations of the scores. Between -1 and the
+# best hit, the embedders MiniLM and LSA have 10 to 30 of them; E5, whose cosines are all similar, 60 to 130.
 MAX_DEVIATIONS = 30
 
 
@@ -234,10 +233,11 @@ def fuse(candidates: Candidates, alpha: float = 0.7, fusion: Fusion = "theoretic
 
     alpha: The weight of the dense retriever, 0 to 1. fusion: "min-max", "theoretical" (`theoretical_min_max`)
     and "z-score" combine normalized scores with `convex`; "rrf" is `rrf` with weights alpha and 1 - alpha.
-    The default is "theoretical" at alpha 0.7: with MiniLM and E5 its nDCG@10 was nowhere significantly below
-    that of the better retriever, on the collections of `benchmarks/retrieval.py`; with LSA it was, by .009 on
-    KorQuAD and .024 on NPL, where LSA is far the weaker one, and a `HybridRetriever` over LSA has alpha 0.5.
-    Raises CourseError for an unknown fusion, for an alpha outside 0 to 1, and as `finite_scores` does.
+    The default is "theoretical" at alpha 0.7. With the embedders MiniLM and E5, its nDCG@10 (a quality of
+    rankings, see `metrics`) was never significantly below that of the better retriever, on the collections of
+    `benchmarks/retrieval.py`. With LSA, a weaker embedder, it was: by .009 on KorQuAD and .024 on NPL. So a
+    `HybridRetriever` over LSA has alpha 0.5. Raises CourseError for an unknown fusion, for an alpha outside 0
+    to 1, and as `finite_scores` does.
 
     >>> candidates = Candidates("q", (Hit("a", 0.9), Hit("b", 0.7)), (Hit("b", 8.0), Hit("c", 5.0)), -1.0)
     >>> [(hit.id, round(hit.score, 2)) for hit in fuse(candidates, alpha=0.7)]

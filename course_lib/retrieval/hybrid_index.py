@@ -1,4 +1,4 @@
-"""The documents of a hybrid search, held in two indexes: a lexical one (BM25) and a dense one (vectors).
+"""The documents of a hybrid search, in two indexes: a lexical one (words, BM25) and a dense one (vectors).
 
 `HybridIndex` adds and deletes documents in both, and collects the candidates of both for a query.
 `hybrid.HybridRetriever` ranks these candidates.
@@ -56,8 +56,8 @@ class HybridIndex(BaseRetriever):
     lexical: BM25 = Field(default_factory=BM25)
     candidates: int = Field(25, ge=1)
     _documents: dict[str, Document] = PrivateAttr(default_factory=dict)
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)  # of searches and of the moment of a change
-    _change_lock: Any = PrivateAttr(default_factory=threading.RLock)  # of whole changes, taken first
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)  # held by a search, and while arrays change
+    _change_lock: Any = PrivateAttr(default_factory=threading.RLock)  # held for a whole change; taken first
 
     @field_validator("dense", mode="before")
     @classmethod
@@ -105,6 +105,7 @@ class HybridIndex(BaseRetriever):
             with self._lock:
                 add_dense()  # first, because a vector store can fail
                 add_lexical()
+                # `nfc`: one form of ids that Unicode can write in two, such as "é" (one character or two)
                 self._documents |= {nfc(doc_id): document for doc_id, document in new}
 
     def delete(self, ids: Collection[str]) -> None:
@@ -127,13 +128,13 @@ class HybridIndex(BaseRetriever):
             raise string_error("queries", queries)
         for query in queries:
             check_text(query)
-        asked = [query if any(map(str.isalnum, query)) else "" for query in queries]
+        texts = [query if any(map(str.isalnum, query)) else "" for query in queries]  # "" finds nothing
         with self._lock:
             allowed = None
             if filter is not None:
                 allowed = {str(self._documents[key].id) for key in matching_ids(self._documents, filter)}
-            dense = self.dense.search_all(asked, self.candidates, allowed)
-            lexical = self.lexical.search_all(asked, self.candidates, allowed)
+            dense = self.dense.search_all(texts, self.candidates, allowed)
+            lexical = self.lexical.search_all(texts, self.candidates, allowed)
             return [self._candidates(*results) for results in zip(queries, dense, lexical, strict=True)]
 
     def _candidates(self, query: str, dense: SearchResult, lexical: SearchResult) -> Candidates:

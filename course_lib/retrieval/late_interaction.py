@@ -91,7 +91,7 @@ class LateInteraction:
         passages = [self._vectors[text] for text in texts]
         starts = np.cumsum([0, *map(len, passages[:-1])])
         tokens = np.concatenate(passages).astype(np.float32)
-        # one thread, because BLAS threads stay busy for 0.1 s afterwards and would slow down the model
+        # One thread: those of BLAS, numpy's matrix library, stay busy for 0.1 s and slow down the model.
         with _blas().limit(limits=1, user_api="blas"):
             cosines = query_vectors @ tokens.T  # (query tokens, tokens of all passages)
         highest = np.maximum.reduceat(cosines, starts, axis=1)  # (query tokens, passages)

@@ -36,13 +36,13 @@ class LSA(Embeddings):
     """An embedder with LangChain's interface; create it with `fit`.
 
     Vectors have length 1, but a text without any known n-gram has a vector of zeros. terms: n-gram -> column.
-    idf: (terms,). components: The SVD's right singular vectors, (dimensions, terms). Raises CourseError for
-    arrays of other shapes.
+    idf: the weight of each n-gram, higher for rarer ones, (terms,). components: The SVD's right singular
+    vectors, (dimensions, terms). Raises CourseError for arrays of other shapes.
     """
 
     FILES = ("terms.json", "lsa.safetensors")
-    # Default weight of an LSA index in hybrid search. With 0.7, hybrid search is worse than BM25 alone on the
-    # test collections KorQuAD and NPL.
+    # Default weight of an LSA index in hybrid search. With 0.7, hybrid search is worse than BM25 (search by
+    # words) alone on the test collections KorQuAD and NPL.
     default_alpha = 0.5
 
     def __init__(self, terms: dict[str, int], idf: NDArray[Any], components: NDArray[Any]) -> None:

@@ -1,9 +1,9 @@
 """Evaluate rankings (recall, precision, MRR, MAP, nDCG, as computed by trec_eval) and compare two systems.
 
 A ranking is a list of document ids (strings), best first. Qrels are the relevance judgements of one query:
-document id -> grade, an integer. Ids match in either Unicode form. A document is relevant if its grade is 1
-or more. A metric is a number from 0 to 1 for one ranking, and 0 if the ranking is empty or no document is
-relevant. k is the number of ranks to evaluate, or None for all.
+document id -> grade, an integer. Ids match whether "é" is one Unicode character or two (`nfc` makes it one).
+A document is relevant if its grade is 1 or more. A metric is a number from 0 to 1 for one ranking, and 0 if
+the ranking is empty or no document is relevant. k is the number of ranks to evaluate, or None for all.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def grades(ranking: Ranking, qrels: Qrels, k: int | None = None) -> list[int]:
     """
     if k is not None and k < 1:
         raise CourseError(f"k={k}; k must be at least 1", "k=10")
-    names, judged = check_ranking(ranking), {nfc(doc_id): grade for doc_id, grade in qrels.items()}
-    return [max(0, judged.get(name, 0)) for name in names[:k]]
+    ids, grade_of = check_ranking(ranking), {nfc(doc_id): grade for doc_id, grade in qrels.items()}
+    return [max(0, grade_of.get(doc_id, 0)) for doc_id in ids[:k]]
 
 
 def check_ranking(ranking: Ranking) -> list[str]:
@@ -261,6 +261,8 @@ def difference(
     a: Mapping[str, float], b: Mapping[str, float], *, coverage: float = 0.95, seed: int = 0
 ) -> Difference:
     """Compare systems A and B by a paired bootstrap over queries (Sakai 2006, doi:10.1145/1148170.1148261).
+
+    It computes the mean difference for random resamples of the queries; the interval contains most of them.
 
     a, b: query id -> value of a metric, as in `Evaluation.values[name]`. coverage: The confidence level of
     the interval. Raises CourseError if the queries are not the same.

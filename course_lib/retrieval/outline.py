@@ -17,10 +17,11 @@ from course_lib.retrieval.sentences import sentence_ends
 from course_lib.retrieval.table_rows import QUOTE, Table, table_in, table_runs, unquoted
 
 NONSPACE = re.compile(r"\S")
-QUOTED_CELL = re.compile(
+QUOTED_CELL = re.compile(  # "..." at the beginning of a line or after a separator, up to the next separator
     r'^"[^"]*(?:""[^"]*)*"(?=[,;\t])|(?<=[,;\t])"[^"]*(?:""[^"]*)*"(?=[,;\t]|[ \t\r]*$)', re.MULTILINE
 )
 MAX_CELL = 2_000  # characters of a quoted cell with line breaks; in a longer one the quotation mark is stray
+# A code fence, ``` or ~~~, after any spaces and marks of list items.
 FENCE = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(`{3,}(?=[^`]*$)|~{3,})")
 HTML_BLOCK = re.compile(
     r" {0,3}<(?:(?P<comment>!--)|(?P<raw>pre|script|style|textarea)\b|/?(?:address|article|aside|blockquote|"

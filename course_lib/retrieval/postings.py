@@ -1,4 +1,4 @@
-"""The inverted index of `bm25`: for each term, the documents that contain it, and how often.
+"""The inverted index of `bm25` (search by words): for each term, the documents with it, and how often.
 
 Terms and documents are integers: a term is the index of a token in the vocabulary, a row that of a document.
 """

@@ -1,8 +1,8 @@
 """Reranking: a slower and more accurate model scores a few search results again and reorders them.
 
 For example, a search finds 25 candidates, a reranker scores each of them, and the best 3 are returned. A
-reranker is any object with a method `rerank(query, texts) -> scores`: a cross-encoder
-(`ModelManager.get_reranker`), `LateInteraction`, `LLMReranker` or your own class.
+reranker is any object with a method `rerank(query, texts) -> scores`: a cross-encoder, which reads query and
+text together (`ModelManager.get_reranker`), `LateInteraction`, `LLMReranker` or your own class.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class Reranker(Protocol):
 class Weighted:
     """Combine a reranker's scores with those of the search: weight x reranker + (1 - weight) x search.
 
-    Both are min-max normalized. This helps if the reranker was trained on texts unlike yours: the search and
-    the reranker make different mistakes, and their mean makes fewer than either (Akkalyoncu Yilmaz et al.
-    2019, aclanthology.org/D19-1352). weight: From 0 (only the search) to 1 (only the reranker). Raises
-    CourseError for a weight outside 0 to 1, for an object that cannot rerank, and for another Weighted.
+    Both are first scaled linearly to 0..1 (min-max). This helps if the reranker was trained on texts unlike
+    yours: the search and the reranker make different mistakes, and their mean makes fewer than either
+    (Akkalyoncu Yilmaz et al. 2019, aclanthology.org/D19-1352). weight: From 0 (only the search) to 1 (only
+    the reranker). Raises CourseError for a weight outside 0 to 1, for an object that cannot rerank, and for
+    another Weighted.
     """
 
     reranker: Reranker
@@ -89,8 +90,8 @@ def rerank(
 
     reranker: None keeps the order given. search_scores: The search's score for each text, needed by
     `Weighted`. Warns with EqualScoresWarning if all scores are equal but the texts are not. Raises
-    CourseError for a k below 1, a query for the reranker without a letter or digit, half of a surrogate
-    pair, scores that are not finite, a wrong number of scores, and a string as `texts`.
+    CourseError for a k below 1, a query for the reranker without a letter or digit, a text that UTF-8
+    cannot write, scores that are not finite, a wrong number of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):
@@ -177,8 +178,8 @@ def _weighted_scores(scores: Sequence[float], weight: float, search_scores: Sequ
     """
     if _all_equal(scores):
         return list(search_scores)
-    own, search = (min_max({str(i): s for i, s in enumerate(values)}) for values in (scores, search_scores))
-    return list(convex(own, search, weight).values())
+    new, old = (min_max({str(i): s for i, s in enumerate(values)}) for values in (scores, search_scores))
+    return list(convex(new, old, weight).values())
 
 
 def _all_equal(scores: Sequence[float]) -> bool:
@@ -225,8 +226,8 @@ class RerankCompressor(BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Return the best k documents. Raises CourseError as `rerank` does. callbacks: unused."""
-        found = [d.metadata.get(RETRIEVAL_KEY, {}) for d in documents]
-        scores = [entry["score"] for entry in found if "score" in entry]
+        searched = [d.metadata.get(RETRIEVAL_KEY, {}) for d in documents]
+        scores = [entry["score"] for entry in searched if "score" in entry]
         reranked = rerank(self.reranker, query, [d.page_content for d in documents], self.k, scores)
         return [_with_rerank_metadata(documents[r.previous_rank - 1], r) for r in reranked]
 

@@ -1,4 +1,4 @@
-"""Find the ends of sentences in English and Korean. `outline` splits texts at them; lists and tables, too."""
+"""Find the ends of sentences in English and Korean, also in lists and tables. Used by `outline`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ABBREVIATIONS = frozenset(
     )
 )
 BEFORE_NUMBER = frozenset(WORD.findall("no nos p pp fig figs art sec vol ch eq para"))  # No. 5
-HEAD_CHARACTERS = 16  # before a mark, that are looked at
+HEAD_CHARACTERS = 16  # how many characters before a mark decide whether it ends a sentence
 NONSPACE = re.compile(r"\S")
-GLOSS = re.compile(r"\([A-Z][^()]*\)")  # the English name in brackets behind a Korean one
+GLOSS = re.compile(r"\([A-Z][^()]*\)")  # an English name in brackets, as it follows a Korean one
 
 
 def sentence_ends(text: str, start: int, end: int) -> Iterator[int]:
@@ -45,7 +45,7 @@ def split_sentences(line: str) -> Iterator[str]:
 
 
 def statements(text: str) -> Iterator[str]:
-    """Yield the sentences of a text, its list items, and the cells of its tables with both headers."""
+    """Yield the sentences and list items of a text, and each table cell as "column row: cell"."""
     header: list[str] | None = None
     for line in GLOSS.sub("", text).split("\n"):
         if not line.startswith("|"):

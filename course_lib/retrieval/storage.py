@@ -44,9 +44,9 @@ MIN_PROBE_COSINE = 0.999  # between the vectors of one model in 16 and 32 bits; 
 REBUILD = "rebuild the index and save it again"
 BM25_ARRAYS = BM25State._fields[1:]  # all but the tokens; in index.safetensors, with the probe's vector
 FILES = {"documents.jsonl", "tokens.json", "index.safetensors", "vectors.faiss"}
-LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}
-DATA_FOLDER = re.compile(r"[0-9a-f]{16}")
-INDEX_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")
+LSA_FILES = {f"embedder/{name}" for name in LSA.FILES}  # LSA: an embedder fitted to the documents, saved too
+DATA_FOLDER = re.compile(r"[0-9a-f]{16}")  # NAME
+INDEX_NAMES = re.compile(rf"{DATA_FOLDER.pattern}|manifest\.json|\..*")  # all that a folder may hold
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from course_lib.errors import CourseError, check_text
 from course_lib.names import nfc
 from course_lib.retrieval.documents import check_choice
 
-HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # conjoining letters, single letters, syllables
+HANGUL = "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # letters that form syllables, single letters, syllables
 # The vowel ㆍ is used as a middle dot between words (예금ㆍ적금), except after a conjoining initial.
 MIDDLE_DOT = re.compile("\u318d|(?<![\u1100-\u115f])\u119e")
 # where NFKC would join two tokens: 10², 1½, Visa™
@@ -195,7 +195,7 @@ class Tokenizer:
             )
 
     def __call__(self, text: str) -> list[str]:
-        """Return the tokens of a text, in order. They are the same for the Unicode forms NFC and NFD.
+        """Return the tokens of a text, in order: the same ones whether "é" is one Unicode character or two.
 
         Raises CourseError as `check_text` does.
         """

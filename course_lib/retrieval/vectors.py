@@ -44,7 +44,7 @@ def unit_vectors(vectors: Any, count: int, dimensions: int | None = None) -> Vec
         raise CourseError(
             f"{invalid} of {count} vectors contain NaN or infinity", 'load(..., compute_dtype="float32")'
         )
-    # einsum sums in float64 without a float64 copy of the vectors
+    # einsum sums each row's squares in float64, without a float64 copy of the vectors
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
     return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The model server as an ASGI application: routes, rejection of cross-site requests, error responses."""
+"""The model server as an ASGI web application: routes, error responses, rejection of foreign web pages."""
 
 from __future__ import annotations
 
@@ -64,8 +64,7 @@ QUERIES: tuple[tuple[str, Callable[..., Awaitable[Response]]], ...] = (
 
 
 def application(worker: Worker) -> ASGIApp:
-    """Return the ASGI application, which runs models with `worker` and closes it at shutdown."""
-
+    """Return the ASGI application. worker: runs the slow part of requests, such as a model, in threads."""
     routes = [
         Route("/", _running, methods=["GET"]),
         *(
@@ -74,7 +73,7 @@ def application(worker: Worker) -> ASGIApp:
         ),
         *(Route(path, _guarded(worker, _query(worker, f)), methods=["GET"]) for path, f in QUERIES),
         Route(
-            "/api/blobs/{digest}",
+            "/api/blobs/{digest}",  # an uploaded file, by its SHA-256
             _guarded(worker, partial(blob, worker.store, worker.uploads)),
             methods=["HEAD", "POST"],
         ),
@@ -93,12 +92,12 @@ def application(worker: Worker) -> ASGIApp:
             *filter(None, re.split(r"[\s,]+", os.environ.get("OLLAMA_ORIGINS", ""))),
         ]
     )
-    everything: dict[str, Any] = {
+    permissions: dict[str, Any] = {  # of web pages from these origins
         "allow_methods": ["*"],
         "allow_headers": ["*"],
         "allow_private_network": True,
     }
-    return LocalOnlyMiddleware(CORSMiddleware(app, allow_origin_regex=origins, **everything), origins)
+    return LocalOnlyMiddleware(CORSMiddleware(app, allow_origin_regex=origins, **permissions), origins)
 
 
 async def _running(_: Request) -> Response:
@@ -172,7 +171,7 @@ async def _body(request: Request) -> bytes:
     parts, size = [], int(request.headers.get("content-length", "0"))
     try:
         async with asyncio.timeout(limits.BODY_SECONDS):
-            if size <= limits.MAX_UNUSED_BYTES:
+            if size <= limits.MAX_UNUSED_BYTES:  # a client that still sends does not read the error
                 size = 0
                 async for part in request.stream():
                     size += len(part)
@@ -192,9 +191,10 @@ async def _body(request: Request) -> bytes:
 class LocalOnlyMiddleware:
     """Reject requests for another host than this machine, and those of foreign web pages (status 403).
 
-    Any web page can send requests to local ports of its visitor's machine, and can read the responses by DNS
-    rebinding. It cannot forge the headers Host, Origin and Sec-Fetch-Site. Starlette's TrustedHostMiddleware
-    checks only Host, with status 400 and plain text instead of Ollama's 403 and JSON.
+    Any web page can send requests to local ports of its visitor's machine. It can read the responses by DNS
+    rebinding: its own host name then resolves to this machine. It cannot forge the headers Host, Origin and
+    Sec-Fetch-Site. Starlette's TrustedHostMiddleware checks only Host, and answers in another form than
+    Ollama.
 
     origins: A regular expression for the permitted values of Origin.
     """

@@ -1,4 +1,4 @@
-"""Put several servers behind one address, with Caddy as the load balancer.
+"""Put several servers behind one address, with the web server Caddy as the load balancer.
 
 `balancer.caddyfile` defines how it chooses a server.
 """

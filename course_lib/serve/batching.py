@@ -2,8 +2,8 @@
 
 A decoding step generates one token for each sequence of the batch, and takes only a little longer for many
 sequences than for one (Yu 2022, "Orca", OSDI: continuous batching). The functions return the time, in
-seconds, at which each answer is complete. As a simplification, prompts are prefilled one after another, and a
-prefill generates no token.
+seconds, at which each answer is complete. As a simplification, prompts are prefilled (read by the model) one
+after another, and a prefill generates no token.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Serve a model by several replicas with Ray Serve: the course's own server, on one machine or a cluster.
+"""Serve a model by several replicas (copies of the course's own server), on one machine or a cluster.
 
-Each replica runs the ASGI application of `app.py`, so all paths of the Ollama and OpenAI protocols are the
-same. Ray Serve's proxy gives each request to a replica with few requests, and replaces replicas that die.
+Each replica runs the web application of `app.py`, so all paths of the Ollama and OpenAI protocols are the
+same. Ray Serve sends each request to a replica with few requests, and replaces replicas that die.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def replicated(model: Any, *, replicas: int | tuple[int, int] = 1, cpus: float =
 
     spec = ModelSpec.parse(model)
     start = start_command("course", spec, 0)
-    slots = spec.batch_size or MAX_RUNNING
+    slots = spec.batch_size or MAX_RUNNING  # requests at the same time
     scale: dict[str, Any] = {"num_replicas": replicas}
     if not isinstance(replicas, int):
         fewest, most = replicas

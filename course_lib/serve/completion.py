@@ -1,4 +1,7 @@
-"""Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason."""
+"""Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason.
+
+The store is the server's folder of models.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from course_lib.models.drivers.engine import Engine, Unsupported
 from course_lib.models.drivers.json_answers import check_validity
 from course_lib.models.drivers.llamacpp import LlamaCpp
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
+from course_lib.models.drivers.streaming import INCOMPLETE
 from course_lib.models.schema import Generation, ModelSpec
 from course_lib.serve.errors import ApiError
 from course_lib.serve.limits import MAX_TOKEN_CHARACTERS
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMPLEMENTATION = "course-serve"
-# Sampling options that llama.cpp has and `Generation` lacks, by Ollama's names, with values without effect.
+# Sampling options that `Generation` lacks, by Ollama's names -> the value with which each has no effect.
 NEUTRAL = {
     "min_p": 0.0,
     "typical_p": 1.0,
@@ -45,7 +49,7 @@ SAMPLERS = ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"]  # i
 class CompletionRequest:
     """A prompt to complete and its options.
 
-    prompt: The turns of a chat, or a raw text, which is used without a chat template; names of special tokens
+    prompt: The turns of a chat, or a raw text, which the model reads as it is; names of special tokens
     in it become these tokens. sampling: Further sampling options, by Ollama's names. logprobs: The number of
     alternatives to report for each token (None: report no probabilities). num_ctx: The maximum number of
     tokens of prompt and answer together (None: the model's context length). num_predict: The maximum number
@@ -76,8 +80,8 @@ class Piece(NamedTuple):
             return cls(choice["text"])
         tokens = choice["logprobs"]["content"]
         others = [[_probability(other) for other in t["top_logprobs"][:alternatives]] for t in tokens]
-        told = zip(tokens, others, strict=True)
-        return cls(choice["text"], [_probability(token) | {"top_logprobs": rest} for token, rest in told])
+        pairs = zip(tokens, others, strict=True)
+        return cls(choice["text"], [_probability(token) | {"top_logprobs": rest} for token, rest in pairs])
 
 
 def _probability(token: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +196,8 @@ class ServedLlamaCpp(LlamaCpp):
     def _text(self, request: CompletionRequest) -> str | None:
         """Return the prompt as a text that llama.cpp tokenizes to the same ids, which saves a call.
 
-        Returns None if there is no such text, because a turn contains the name of a control token.
+        Returns None if there is no such text: a turn contains a name such as <|im_end|>, which llama.cpp
+        would read as the control token.
         """
         try:
             parts = self._parts(request.prompt)
@@ -201,7 +206,7 @@ class ServedLlamaCpp(LlamaCpp):
         if len(parts) > 1:
             return None
         text = self._composed(parts[0])
-        # If the file says so, llama.cpp puts BOS before a text, even if the text already begins with it.
+        # If the file says so, llama.cpp puts BOS (the token for "beginning") before a text, even twice.
         has_bos = bool(self.server.added_ids[0])
         return text.removeprefix(str(self.server.props["bos_token"])) if has_bos else text
 
@@ -235,11 +240,16 @@ class ServedLlamaCpp(LlamaCpp):
         """Return the whole answer, and the last event from llama.cpp, which contains the token counts."""
         if on_piece is None:
             response = self._completion(body, stop)
-            return Piece.of(response["choices"][0], logprobs), response
+            piece = Piece.of(response["choices"][0], logprobs)
+            return piece._replace(text=piece.text.rstrip(INCOMPLETE)), response  # as in a stream
         texts: list[str] = []
         last: dict[str, Any] = {}
+        held_back = ""  # an incomplete character: a later piece follows it, or the answer ends before it
         for last in self.server.stream("/v1/completions", body, stop):
             piece = Piece.of(last["choices"][0], logprobs)
+            text = held_back + piece.text
+            piece = piece._replace(text=text.rstrip(INCOMPLETE))
+            held_back = text[len(piece.text) :]
             if piece.text or piece.logprobs:
                 texts.append(piece.text)
                 on_piece(piece)

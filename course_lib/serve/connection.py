@@ -67,7 +67,7 @@ class BoundedConnection(H11Protocol):
     @property
     def waits_for_client(self) -> bool:
         """Whether the client must act next: send a request or the rest of one, or read the answer."""
-        cycle = self.cycle
+        cycle = self.cycle  # uvicorn's record of the current request and its answer
         return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
 
     def data_received(self, data: bytes) -> None:

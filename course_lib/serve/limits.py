@@ -1,6 +1,7 @@
 """Limits on what clients may ask of the server. docs/server.md explains each of them.
 
-The limits of a JSON schema are in course_lib/models/schema/json_schema.py.
+The limits of a JSON schema are in course_lib/models/schema/json_schema.py. The store is the server's folder
+of models; a slot computes one text.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_TOKEN_CHARACTERS = 32  # of a prompt per token of the context; a longer one 
 MAX_TEXTS = 2_048  # of a request for embeddings
 MAX_MODELS = 1_000  # names in the store above which clients cannot add one; each listing reads all of them
 MAX_MODEL_CHARACTERS = 100_000  # of a created model's system message, licence and parameters together
-MAX_PROMPTS = 64  # of a request to /v1/completions, or prompts times logprobs
+MAX_PROMPTS = 64  # of a request to /v1/completions, or prompts times alternatives per token (logprobs)
 MAX_RUNNING = 8  # requests for a text processed concurrently
 MAX_EMBEDDINGS = 4  # requests for embeddings processed concurrently; torch keeps memory for each thread
 MAX_SCHEMAS = 2  # requests with a JSON schema processed concurrently: half of the slots stay free of them

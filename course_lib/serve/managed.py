@@ -25,7 +25,14 @@ NOT_FLAGS = {"source", "driver", "task"}  # fields of ModelSpec that choose the 
 
 
 class Preset(BaseModel):
-    """How a server is installed, started, and recognised as ready; `engines.yaml` explains the fields."""
+    """How a server is installed, started, and recognised as ready.
+
+    install: a shell command, shown if the program is missing. command: with placeholders such as {port}.
+    model: what the server loads at its start; "none" if it loads what a request names. request: the model's
+    name in requests. ready: the URL path that answers once it is ready. protocols: the APIs that it offers.
+    flags: field of ModelSpec (or field -> value) -> flags. variables: field of ModelSpec -> environment
+    variable.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

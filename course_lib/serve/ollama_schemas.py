@@ -22,7 +22,7 @@ from course_lib.serve.schemas import (
 )
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_penalty": 1.1, "repeat_last_n": 64}
-# Request field -> what a model or server would need for it; such a field is rejected unless it is empty.
+# Request field -> the feature that it needs and this server lacks; the field is rejected unless it is empty.
 UNSUPPORTED = {"think": "thinking"}
 # As in Ollama, a single empty text gets no vector.
 Input = Annotated[Texts, BeforeValidator(lambda value: [] if value == "" else value)]

@@ -65,14 +65,14 @@ class ServerProcess:
         # The supervisor process removes it if this process is killed.
         folder = tempfile.mkdtemp(prefix="course-server-")
         self.log, self.pids = log or Path(folder, "server.log"), list[int]()
-        own = {key: value.replace("{folder}", folder) for key, value in environment.items()}
-        order = {
+        variables = {key: value.replace("{folder}", folder) for key, value in environment.items()}
+        instructions = {  # what supervisor.py reads
             "folder": folder,
             "command": [program, *command[1:]],
-            "environment": os.environ | own,
+            "environment": os.environ | variables,
             "log": str(self.log),
             "restarts": restarts,
-            "pause": 0.5,
+            "pause": 0.5,  # seconds before the first restart
         }
         self._watcher = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],
@@ -83,7 +83,7 @@ class ServerProcess:
         )
         self._end = weakref.finalize(self, _end, self._watcher, folder)
         assert self._watcher.stdin is not None
-        self._watcher.stdin.write(json.dumps(order) + "\n")
+        self._watcher.stdin.write(json.dumps(instructions) + "\n")
         self._watcher.stdin.flush()
         threading.Thread(target=_collect, args=(self._watcher.stdout, self.pids), daemon=True).start()
         try:
@@ -143,11 +143,13 @@ class ServerProcess:
 
 
 def _collect(lines: Any, pids: list[int]) -> None:
+    """Append the process ids that the supervisor prints, one a line."""
     with lines:
         pids += (int(line) for line in lines)
 
 
 def _end(watcher: subprocess.Popen[str], folder: str) -> None:
+    """End the supervisor, which ends the server when its standard input is closed."""
     assert watcher.stdin is not None
     watcher.stdin.close()
     watcher.wait()

@@ -108,7 +108,7 @@ def _reason(kind: str, message: str) -> str:
 
 
 def parse_duration(value: Any) -> float | None:
-    """Convert a number or a Go duration such as "1h30m" to seconds. Negative values (forever) become -1.
+    """Convert a number, or a duration in Go's notation ("1h30m"), to seconds. Negative (forever) becomes -1.
 
     None stays None. Raises ValueError for another value.
     """
@@ -195,8 +195,10 @@ class SamplingOptions(RequestBody):
 
         Without a seed, or with -1, a random seed is used and written to the log.
         """
-        own = {name: v for name in SamplingOptions.model_fields if (v := getattr(self, name)) is not None}
-        options = self.DEFAULTS | parameters | own
+        requested = {
+            name: value for name in SamplingOptions.model_fields if (value := getattr(self, name)) is not None
+        }
+        options = self.DEFAULTS | parameters | requested
         if options.get("seed", -1) == -1:
             options["seed"] = secrets.randbelow(2**31)
             if options.get("temperature"):

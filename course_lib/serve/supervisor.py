@@ -41,15 +41,15 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Run the command until it has ended too often, or standard input is closed."""
-    order, closed = json.loads(sys.stdin.readline()), threading.Event()
+    task, closed = json.loads(sys.stdin.readline()), threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes standard input
     threading.Thread(target=wait_for_end, args=(closed,), daemon=True).start()
-    pause, failures = order["pause"], 0
-    with open(order["log"], "ab") as log:
-        while not closed.is_set() and failures <= order["restarts"]:
+    pause, failures = task["pause"], 0
+    with open(task["log"], "ab") as log:
+        while not closed.is_set() and failures <= task["restarts"]:
             begun = time.monotonic()
             process = subprocess.Popen(
-                order["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=order["environment"]
+                task["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=task["environment"]
             )
             print(process.pid, flush=True)
             while process.poll() is None and not closed.wait(0.05):
@@ -58,7 +58,7 @@ def main() -> None:
             failures = 1 if time.monotonic() - begun > STABLE_SECONDS else failures + 1
             closed.wait(pause * 2 ** (failures - 1))
     if closed.is_set():  # otherwise the parent still reads the log
-        shutil.rmtree(order["folder"], ignore_errors=True)
+        shutil.rmtree(task["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""HEAD and POST /api/blobs: files for /api/create. Few are uploaded at a time.
+"""HEAD and POST /api/blobs: upload model files (blobs) to the server's store, and tell which it has.
 
-If all places are taken and another file waits, a slow upload is ended.
+At most MAX_PULLS are uploaded at a time. If another file waits, a slow upload is ended.
 """
 
 from __future__ import annotations

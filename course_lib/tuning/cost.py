@@ -10,7 +10,8 @@ from course_lib.errors import CourseError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Bytes per trainable weight: a 16-bit gradient, a 32-bit copy of the weight, and Adam's two 32-bit averages.
+# Bytes per trainable weight: a 16-bit gradient, a 32-bit copy of the weight (the master weight), and the two
+# 32-bit averages of the optimiser Adam.
 GRADIENT, MASTER_WEIGHT, ADAM_MEANS = 2, 4, 8
 
 
@@ -31,9 +32,9 @@ def training_bytes(parameters: int, trainable: int | None = None, bits: float = 
     """Return the bytes needed to train with AdamW in mixed precision, without activations.
 
     The rule is from Rajbhandari et al. 2019, arXiv:1910.02054. parameters: the model's number of weights.
-    bits: the bits per weight (4.5 for 4-bit weights with their scales). trainable: the number of weights of a
-    16-bit adapter if the model itself is frozen; None if the whole model is trained.
-    Raises CourseError unless all numbers are positive.
+    bits: the bits per weight (4.5 for 4-bit weights with a common factor per block). trainable: the number of
+    weights of a 16-bit adapter if the model itself is frozen; None if the whole model is trained. Raises
+    CourseError unless all numbers are positive.
 
     >>> training_bytes(7_000_000_000).all / 1e9
     112.0

@@ -37,7 +37,7 @@ class TokenizedExample(NamedTuple):
 
 
 def tokenize(engine: HuggingFace, examples: Sequence[Example], max_length: int) -> list[TokenizedExample]:
-    """Convert examples to the token ids that the model is trained on: the prompts' are those of `generate`.
+    """Convert examples to the token ids that the model is trained on, with prompts as in `generate`.
 
     Raises CourseError for an empty list, an empty answer, an example longer than `max_length` tokens, a chat
     template that formats a prompt differently when an answer follows, and a model without an end token.
@@ -116,7 +116,7 @@ def collate(
 ) -> tuple[Tensor, Tensor]:
     """Return the token ids of a batch and a mask of the answer tokens, both of shape (examples, length).
 
-    Padding is at the end, where a causal model's answer tokens do not attend to it. The length is the
+    Padding is at the end: a token attends to earlier ones only, so no answer token sees it. The length is the
     `padded_length` of the longest example, limited to `context` if that is given.
     """
     import torch

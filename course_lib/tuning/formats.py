@@ -1,4 +1,8 @@
-"""Quantization formats for weights by name (int8, q8_0, q4_0, nf4, ...): store, restore, and measure size."""
+"""Quantization formats for weights by name (int8, q8_0, q4_0, nf4, ...): store, restore, and measure size.
+
+A weight is stored as a code of a few bits. A scale turns codes back into weights: it is derived from the
+absmax, the largest absolute value of the weights that share it (those of a tensor, a row or a block).
+"""
 
 from __future__ import annotations
 

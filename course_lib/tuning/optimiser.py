@@ -85,7 +85,7 @@ class MixedPrecisionAdamW:
         tensors = {f"model/{name}": tensor for name, tensor in self.master_weights.items()}
         for i, state in self.adamw.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors |= {f"more/{name}": tensor for name, tensor in (extra or {}).items()}
+        tensors |= {f"more/{name}": tensor for name, tensor in (extra or {}).items()}  # "more": of `extra`
         tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         try:
             with atomic_file(path) as partial:

@@ -1,6 +1,7 @@
 """Prepare a base model for LoRA training with the library peft, compute its loss, and save the adapter.
 
-Used by `training`. An engine is a loaded model.
+A LoRA adapter is a set of small matrices that are trained while the model's own weights stay as they are.
+Used by `training`. An engine is a loaded model. Logits are a model's scores of all tokens as the next one.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
             'train({"source": ..., "quantization": "nf4"}, examples, folder)',
         )
     if precision == "bfloat16" and engine.device == "cpu":
-        # In 16 bits the backward pass of the default attention is five times as slow as eager (measured).
+        # In 16 bits the backward pass of the default attention is five times as slow as "eager" (measured).
         engine.model.set_attn_implementation("eager")
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False  # bitsandbytes' fused kernel has no backward pass
+            layer.support_avx512bf16_for_cpu = False  # bitsandbytes' code for it has no backward pass
     base_engine: HuggingFace = engine
     return base_engine
 
 
 def has_native_bfloat16() -> bool:
-    """Tell whether this machine computes with bfloat16 itself: a GPU, or a CPU with AVX512-BF16."""
+    """Whether this machine has instructions for bfloat16: a GPU, or a CPU with AVX512-BF16."""
     return torch.cuda.is_available() or bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -84,7 +85,7 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a warning about tied weights, which the merge handles
+        warnings.simplefilter("ignore", UserWarning)  # about weights that layers share, which merging handles
         torch.manual_seed(config.seed)
         model: Any = get_peft_model(engine.model, lora_config, autocast_adapter_dtype=False)
         if config.gradient_checkpointing:
@@ -93,10 +94,11 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
 
 
 def loss_of(model: Any, ids: torch.Tensor, answer_mask: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of the answer tokens in nats, summed over the batch.
+    """Return the cross-entropy of the answer tokens in nats (natural logarithm), summed over the batch.
 
-    ids, answer_mask: (examples, length), see `collate`. The output layer computes logits only for the answer
-    tokens (padded to a `padded_length`); with short answers this saves about 90% of its work.
+    ids, answer_mask: token ids, and which of them are the answer's, (examples, length). The output layer
+    computes logits only for the answer tokens (padded to a `padded_length`); with short answers this saves
+    about 90% of its work.
     """
     predicted = answer_mask[:, 1:]
     labels = ids[:, 1:][predicted]

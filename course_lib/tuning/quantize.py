@@ -1,5 +1,6 @@
 """Quantize weights to integer codes and scales with numpy, and back: absmax, Q8_0, Q4_0, NF4 and FP4.
 
+The absmax of some weights is the largest of their absolute values; their scale is derived from it.
 The results equal those of llama.cpp (ggml/src/ggml-quants.c, checked with the package gguf) and bitsandbytes
 (Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats.py` lists the formats by name.
 """
@@ -196,8 +197,9 @@ FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in bitsandbytes' order
 
 
 def normal_float() -> Weights:
-    """Compute the 16 values of NF4 from normal quantiles (Dettmers et al. 2023, section 3).
+    """Compute the 16 values of NF4 from quantiles of the normal distribution (Dettmers et al. 2023).
 
+    A quantile is the value below which a given share of a distribution lies.
     They are 8 quantiles from the lower tail to the median and 9 from the median to the upper tail (0 counted
     once), scaled to -1..1. Quantiles 0 and 1 are infinite, so the tails end at the mean of 1/32 and 1/30.
     """
@@ -235,7 +237,7 @@ def quantize_nearest(weights: Any, values: Weights, block: int) -> tuple[NDArray
 def quantize_absmaxes(absmax: Weights) -> tuple[NDArray[np.uint8], Weights, np.float32]:
     """Quantize absmaxes, minus their mean, to 8 bits: double quantization (Dettmers et al. 2023, section 3).
 
-    Returns the codes, a scale per 256 codes, and the mean. bitsandbytes' CPU kernel first rounds to a grid of
+    Returns the codes, a scale per 256 codes, and the mean. bitsandbytes' CPU code first rounds to a grid of
     65,536 points; for a number near the midpoint of two values its code can therefore differ by one.
     """
     mean = absmax.mean(dtype=np.float64).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Captions with transformers: BLIP, GIT, and VisionEncoderDecoder, a ViT with a text decoder (vit-gpt2)."""
+"""Captions with transformers: by BLIP, GIT, and vit-gpt2 (a vision transformer with a text decoder)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from course_lib.vision.torch_model import TransformersModel, no_numbers
 
 
 class Captioner(TransformersModel):
-    """A model that describes a picture, by greedy decoding."""
+    """A model that describes a picture. Its decoding is greedy: it always takes the most likely token."""
 
     task = "image-to-text"
     capabilities = frozenset({"caption"})
@@ -24,7 +24,7 @@ class Captioner(TransformersModel):
     @property
     def tokenizer(self) -> Any:
         """The tokenizer of the captions."""
-        return self.parts[2]
+        return self.parts[2]  # the last of `_processors`, behind the model's own
 
     @property
     def most_tokens(self) -> int:
@@ -47,7 +47,7 @@ class Captioner(TransformersModel):
                 return_dict_in_generate=True,
                 output_logits=True,
             )
-        if written.logits[0].isnan().any():  # the most likely of NaN is the first token
+        if written.logits[0].isnan().any():  # such a model would silently write the vocabulary's first token
             raise no_numbers(self.name)
         texts: list[str] = self.tokenizer.batch_decode(written.sequences, skip_special_tokens=True)
         return [text.strip() for text in texts]

@@ -1,8 +1,8 @@
 """Face embeddings with dlib: find the face, align it by five points, and embed it by a ResNet.
 
-King 2017, https://github.com/davisking/dlib-models. The detector (HOG features and a linear classifier) is
-part of dlib. It finds frontal faces at least 80 pixels wide or, if the picture has none of these, at least
-40.
+King 2017, https://github.com/davisking/dlib-models. The detector (a linear classifier of the directions of
+edges) is part of dlib. It finds frontal faces at least 80 pixels wide or, if the picture has none of these,
+at least 40.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """Draw pictures from texts with diffusers, and enlarge pictures by diffusion (LDSR).
 
-Latent diffusion and LDSR: Rombach et al. 2022 (arXiv:2112.10752). DDPM: Ho et al. 2020 (arXiv:2006.11239).
-DDIM: Song et al. 2021 (arXiv:2010.02502). Guidance: Ho and Salimans 2022 (arXiv:2207.12598).
+A diffusion model removes noise step by step (DDPM: Ho et al. 2020, arXiv:2006.11239; DDIM, with fewer steps:
+Song et al. 2021, arXiv:2010.02502). Latent diffusion does so in a smaller representation, the latent, which
+the decoder of a VAE turns into pixels (also LDSR: Rombach et al. 2022, arXiv:2112.10752). Guidance is the
+factor by which the text's influence is exaggerated (Ho and Salimans 2022, arXiv:2207.12598). A specification
+(ModelSpec) says which model to load, and how.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ PIPELINES = {  # task -> class in model_index.json -> kind
     },
     "image-upscale": {"LDMSuperResolutionPipeline": Kind("ldsr", {}, 32)},
 }
-# Options that would change a prompt or a size.
+# Options with which diffusers would change the prompt or the size; where a pipeline has them, they are off.
 FIXED = {
     "clean_caption": False,
     "use_resolution_binning": False,
@@ -59,7 +62,7 @@ FIXED = {
 
 
 class Pipeline(TorchModel):
-    """A loaded pipeline of diffusers."""
+    """A loaded pipeline of diffusers: networks, tokenizers, and the scheduler that plans the steps."""
 
     driver = "diffusers"
     default_batch_size = 4
@@ -178,8 +181,8 @@ class Painter(Pipeline):
 
     def _size(self, sides: dict[str, int | None]) -> tuple[int, int]:
         """Return width and height in pixels, with the pipeline's own value for a side that is not given."""
-        own = getattr(self.pipeline, "default_sample_size", None) or self.model.config.sample_size
-        height, width = np.broadcast_to(own, 2) * getattr(self.pipeline, "vae_scale_factor", 1)
+        latent = getattr(self.pipeline, "default_sample_size", None) or self.model.config.sample_size
+        height, width = np.broadcast_to(latent, 2) * getattr(self.pipeline, "vae_scale_factor", 1)
         return sides["width"] or int(width), sides["height"] or int(height)
 
     def _check_guidance(self, guidance: float) -> None:
@@ -188,7 +191,7 @@ class Painter(Pipeline):
             if guidance < 1:
                 what = f"guidance={guidance}: {self.kind.architecture} takes all below 1 as 1, which is none"
                 raise InputError(what, "draw(prompts, guidance=1)")
-        elif not self.model.config.guidance_embeds:  # schnell
+        elif not self.model.config.guidance_embeds:  # FLUX.1-schnell, for example
             raise InputError(f"{self.name} was trained without guidance", "leave guidance out")
 
     def _check_lengths(self, prompts: list[str]) -> None:

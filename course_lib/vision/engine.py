@@ -1,4 +1,7 @@
-"""`PictureModel`, the base class of loaded picture models: its methods check their input."""
+"""`PictureModel`, the base class of loaded picture models: its methods check their input.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,14 @@ class PictureModel(Engine):
 
     task: ClassVar[str]
     default_batch_size = 8
-    shown = ("parameters", "weight_bytes", "device")
+    shown = ("parameters", "weight_bytes", "device")  # attributes in the model's repr
     scale = 1  # the factor by which `upscale` enlarges
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec, 0)
 
     def __init_subclass__(cls) -> None:
+        """Set which fields of a specification have an effect on the class."""
         if hasattr(cls, "task"):
             cls.supported_fields = PICTURE_FIELDS[cls.task, cls.driver]
 
@@ -95,8 +99,9 @@ class PictureModel(Engine):
         """A picture of each prompt, as a list; for a single prompt one picture.
 
         prompts: by default the `prompt` of the specification. changes: width, height (pixels),
-        num_inference_steps, guidance and seed; by default the `params` of the specification. The noise of
-        picture i comes from seed + i, so that it does not depend on the other pictures.
+        num_inference_steps, guidance (how strongly the prompt counts) and seed; by default the `params` of
+        the specification. The noise of picture i comes from seed + i, so that it does not depend on the other
+        pictures.
         """
         self._require("draw")
         prompts = self.spec.prompt if prompts is None else prompts
@@ -115,7 +120,7 @@ class PictureModel(Engine):
     def count_tokens(self, prompt: Any) -> int:
         raise Unsupported(f"{self.name} is a model of pictures", 'load a language model, such as "haneul-4m"')
 
-    # -- for subclasses -----------------------------------------------------------------------------------
+    # -- for subclasses; first: the position of the first picture in the call, for errors and seeds -------
 
     if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""Face embeddings with transformers: a ViT or a convnet whose pooled output is the vector of the face."""
+"""Face embeddings with transformers: the output of a vision transformer (ViT) or ResNet, as one vector."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class FaceEmbedder(TransformersModel):
         with torch.inference_mode():
             output = self.model(pixel_values=self.pixels(pictures))
         pooled = getattr(output, "pooler_output", None)
-        pooled = output.last_hidden_state[:, 0] if pooled is None else pooled
+        pooled = output.last_hidden_state[:, 0] if pooled is None else pooled  # else that of the first token
         return pooled.flatten(1).float().cpu().numpy()

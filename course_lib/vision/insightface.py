@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 SIDE = 112  # side of an aligned face in pixels
 # The positions of its left eye, right eye, nose and corners of the mouth, as in the training of such models.
 POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
-STRIDES = (8, 16, 32)  # distances in pixels between the grid positions of the detector's three outputs
+STRIDES = (8, 16, 32)  # the detector looks for faces on three grids with these distances in pixels
 CONFIDENCE, OVERLAP = 0.5, 0.4  # the lowest score of a face; two boxes that overlap more count as one face
 DETECTOR_SIDE = 640  # side in pixels of the detector's input
-CUDA = "CUDAExecutionProvider"
+CUDA = "CUDAExecutionProvider"  # what onnxruntime calls its code for NVIDIA GPUs
 
 
 class InsightFace(PictureModel):
-    """An embedder of aligned faces, with a detector of faces if the files contain one."""
+    """A model that turns aligned faces into vectors, with a detector of faces if the files contain one."""
 
     task, driver = "face-embedding", "onnxruntime"
     capabilities = frozenset({"embed_faces"})
-    shown = ("weight_bytes", "device", "detects")
+    shown = ("weight_bytes", "device", "detects")  # attributes in the model's repr
 
     def __init__(self, spec: ModelSpec, files: list[Path], sessions: list[Any]) -> None:
         super().__init__(spec)
@@ -54,7 +54,7 @@ class InsightFace(PictureModel):
         if select_device(spec) == "cuda" and CUDA in onnxruntime.get_available_providers():
             providers.insert(0, CUDA)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors only
         sessions = []
         for file in files:
             with library_errors(f"{file.name} is no ONNX model, or a damaged one", "get the file again"):
@@ -100,7 +100,7 @@ class InsightFace(PictureModel):
         small = picture.resize([max(1, round(side * ratio)) for side in picture.size])
         square = np.zeros((DETECTOR_SIDE, DETECTOR_SIDE, 3), np.float32)
         square[: small.height, : small.width] = np.asarray(small)
-        outputs = _run(self.detector, (square - 127.5) / 128)
+        outputs = _run(self.detector, (square - 127.5) / 128)  # scaled as in the training
         boxes, points, scores = decode(outputs)
         kept = without_overlaps(boxes, scores)
         return boxes[kept] / ratio, points[kept] / ratio
@@ -129,7 +129,7 @@ class InsightFace(PictureModel):
 
 
 def external_data(files: list[Path]) -> list[Path]:
-    """Return the files next to ONNX models in which the models say that their weights are."""
+    """Return the files beside ONNX models that the models name, because they contain weights."""
     beside = {p for file in files for p in file.parent.iterdir() if p.is_file() and p.suffix != ".onnx"}
     contents = [file.read_bytes() for file in files] if beside else []
     return sorted(p for p in beside if any(p.name.encode() in content for content in contents))

@@ -1,7 +1,8 @@
-"""The judge: a classifier that describes a picture of haneul-painter in the words of its prompts.
+"""The judge: a classifier that tells from which prompt a picture of haneul-painter was probably drawn.
 
-It was trained separately from the painter. If it describes a picture by the painter's prompt, the picture
-shows what was asked for, unless the judge errs; the painter's model card states how often it does.
+haneul-painter is the course's small model that draws pictures from prompts of a few fixed words. The judge
+was trained separately. If it names the prompt that the painter was given, the picture shows what was asked
+for, unless the judge errs; the painter's model card states how often it does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAINTER = "haneul-painter"  # the judge is in this model's folder
-BATCH = 32
+BATCH = 32  # pictures that are computed together
 
 
 class Judge:
@@ -47,7 +48,7 @@ class Judge:
         return [" ".join(group[i] for group, i in zip(self.groups, row, strict=True)) for row in best]
 
     def features(self, pictures: Any) -> NDArray[Any]:
-        """Return the input of the classifier's last layer: (pictures, 64), for `frechet_distance`."""
+        """Return the input of the classifier's last layer, (pictures, 64), to compare sets of pictures."""
         return self._run(pictures)[1].numpy()
 
     def prompts(self) -> list[str]:
@@ -55,7 +56,7 @@ class Judge:
         return [" ".join(parts) for parts in itertools.product(*self.groups)]
 
     def _run(self, pictures: Any) -> tuple[Any, Any]:
-        """Return logits (pictures, labels) and features (pictures, 64)."""
+        """Return the scores of the labels (pictures, labels) and the features (pictures, 64)."""
         import torch
 
         logits, features = [], []

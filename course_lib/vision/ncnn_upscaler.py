@@ -1,4 +1,4 @@
-"""Upscaling with ncnn on the CPU: Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833) in ncnn's own format."""
+"""Upscaling on the CPU with the library ncnn: Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833)."""
 
 from __future__ import annotations
 

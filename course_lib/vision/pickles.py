@@ -11,11 +11,11 @@ from course_lib.atomic import atomic_file
 from course_lib.errors import CourseError
 from course_lib.models.drivers.pretrained import library_errors, one_line
 
-NAMES = {
+NAMES = {  # file name in a model folder -> the name of its .safetensors file; other names keep their stem
     "pytorch_model.bin": "model.safetensors",
     "diffusion_pytorch_model.bin": "diffusion_pytorch_model.safetensors",
 }
-# Keys under which training scripts store tensors, best first.
+# Keys under which training scripts store tensors, best first ("ema": averaged over the training).
 NESTED = (
     "params_ema",
     "params",

@@ -1,6 +1,7 @@
 """Compare the weights of a pipeline's parts with their configurations, without reading the weights.
 
-This is needed because diffusers fills missing weights with random numbers and only warns.
+A pipeline of diffusers is a folder of models and other parts that draw together. The check is needed because
+diffusers fills missing weights with random numbers and only warns.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # a part that diffusers 0.42 can
 def check_pipeline(folder: Path) -> dict[str, None]:
     """Check that each model of a pipeline has all its tensors, in the right shapes, and no unknown ones.
 
-    Returns options that make diffusers leave out a part that it cannot load. Raises CourseError for a
-    difference, and for parts with their own code.
+    Returns options for diffusers: a part that it cannot load -> None, which leaves it out. Raises CourseError
+    for a difference, and for parts with their own code.
     """
     index = read_json(folder, PIPELINE_FILE)
     left_out: dict[str, None] = {}
@@ -55,7 +56,8 @@ def check_pipeline(folder: Path) -> dict[str, None]:
 def _class(library: str, name: str) -> Any:
     """Return the class of a part, or None if it is defined outside of diffusers and transformers.
 
-    A library such as stable_diffusion is a module of diffusers.pipelines with a safety checker.
+    A library such as stable_diffusion is a module of diffusers.pipelines with a safety checker, a classifier
+    of forbidden pictures.
     """
     if library in LIBRARIES:
         return getattr(importlib.import_module(library), name)
@@ -74,7 +76,7 @@ def _check_part(folder: Path, kind: Any) -> None:
     if not weights:
         raise CourseError(f"{folder.parent.name}/{folder.name} has no .safetensors file", "download it again")
     check_layer_count(folder)
-    with torch.device("meta"):
+    with torch.device("meta"):  # tensors with shapes but without memory
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     headers = [read_safetensors_header(path) for path in weights]

@@ -1,4 +1,7 @@
-"""Picture models in torch: the base class `TorchModel`, and `TransformersModel` for those of transformers."""
+"""Picture models in torch: the base class `TorchModel`, and `TransformersModel` for those of transformers.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class TorchModel(PictureModel):
         return not self.modules
 
 
-def _other(spec: ModelSpec) -> str:
+def _call_for_file(spec: ModelSpec) -> str:
     """Return the call that loads a single file of weights."""
     return 'load(..., driver="spandrel")' if spec.task == "image-upscale" else 'load("./FOLDER", ...)'
 
@@ -85,7 +88,7 @@ class TransformersModel(TorchModel):
         folder = resolve_pictures(spec.source)
         if folder.is_file():
             what = f"{folder} is one file; the driver {cls.driver} loads a folder with a config.json"
-            raise CourseError(what, _other(spec))
+            raise CourseError(what, _call_for_file(spec))
         config, known = read_json(folder, "config.json"), MODEL_TYPES[spec.task]
         kind = config.get("model_type") or read_json(folder, PIPELINE_FILE).get("_class_name")
         if kind not in known:

@@ -1,9 +1,9 @@
 """`python -m finetuning [NAME ...]` trains the course's LoRA adapters and writes them into models/.
 
 An adapter is a small file of trained weights that is added to a base model's own. Two of them make rerankers,
-models that sort the passages that a search found; `publish` writes models/NAME.
-An interrupted training is resumed. `python -m finetuning card` only rewrites the rerankers' model cards, from
-what `python benchmarks/rerank.py quality --keep` measured.
+models that sort the passages that a search found; `publish` writes models/NAME. An interrupted training is
+resumed. `python -m finetuning card` only rewrites the rerankers' model cards, from what `python
+benchmarks/rerank.py quality --keep` measured.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from course_lib.rag.prompt import REFUSAL
 from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
-BASE = "haneul-4m"
+BASE = "haneul-4m"  # the base model: 4 million weights, trained by the package pretraining
 CARD = (Path(__file__).parent / "adapter_card.md").read_text("utf-8")
 
 
@@ -145,11 +145,7 @@ def build_adapter(adapter: Adapter) -> Path:
     An older folder of this name stays until the new one is complete.
     """
     result = train(
-        BASE,
-        adapter.examples(),
-        RUNS / adapter.name,
-        validation=adapter.validation(),
-        config=adapter.config,
+        BASE, adapter.examples(), RUNS / adapter.name, validation=adapter.validation(), config=adapter.config
     )
     models = {"alone": load(BASE), "with it": load(BASE, adapters=[result.folder])}
     measured = {which: adapter.measure(model) for which, model in models.items()}

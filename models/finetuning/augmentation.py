@@ -34,8 +34,8 @@ from course_lib.rag.prompt import question_prompt
 from course_lib.tuning import Example, LoRATrainingConfig, TrainingResult, train
 from finetuning.run import RUNS
 
-BASE = "haneul-4m"
-PAIRS_PER_PASSAGE = 4
+BASE = "haneul-4m"  # the base model: 4 million weights, trained by the package pretraining
+PAIRS_PER_PASSAGE = 4  # the likeliest one, and three drawn at random
 # A line with the counts, then one for each pair.
 PAIRS = RUNS / "haneul-pairs.jsonl"
 WRITER = LoRATrainingConfig(steps=250, batch_size=16, learning_rate=2e-3)
@@ -99,11 +99,11 @@ def pairs() -> tuple[dict[str, int], list[Pair]]:
 
 def train_both() -> dict[str, TrainingResult]:
     """Train one adapter on the writer's pairs, and one on as many pairs that people wrote."""
-    made = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
-    people = random.Random(0).sample(knowledge_examples(), len(made))
+    by_model = [Example(question_prompt(p.question), p.answer) for p in pairs()[1]]
+    by_people = random.Random(0).sample(knowledge_examples(), len(by_model))
     return {
         name: train(BASE, examples, RUNS / name, config=AUGMENTED)
-        for name, examples in (("haneul-augmented", made), ("haneul-by-hand", people))
+        for name, examples in (("haneul-augmented", by_model), ("haneul-by-hand", by_people))
     }
 
 

@@ -1,7 +1,8 @@
 """Make the training data of the rerankers: questions, passages that answer them, and hard negatives.
 
-Hard negatives are wrong passages that hybrid search ranks high. The passages come from handbooks of fictional
-banks, which the package bankworld (in datasets/) generates, or from public collections.
+A reranker is a model that sorts the passages that a search found. Hard negatives are wrong passages that
+hybrid search, by words and by meaning, ranks high. The passages come from handbooks of fictional banks, which
+the package bankworld (in datasets/) generates, or from public collections.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Handbook:
         rng = random.Random(f"handbook/{seed}")
         book = cls(Bank(rng.getrandbits(48)), {}, {}, {})
         for kind in schema.specs():
+            # Attributes that most passages of the kind state, so that they look alike.
             favourites = rng.sample(list(schema.specs()[kind]), 3)
             for sibling in range(SIBLINGS):
                 entity = book.bank.entity(kind, str(sibling))

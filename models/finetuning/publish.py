@@ -1,7 +1,8 @@
 """Publish a trained reranker as models/NAME: the adapter, the name of its base model, and a model card.
 
 A reranker sorts the passages that a search found. Its adapter is a small file of weights that is added to the
-base model's own.
+base model's own. A cross-encoder reads a question together with a passage, and its head, an added last layer,
+gives a score; late interaction compares vectors of single tokens.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from finetuning.run import BASE, MAX_TOKENS, RerankerConfig, RerankerRun
 
 CARD = (Path(__file__).parent / "reranker_card.md").read_text("utf-8")
+# Examples of use.
 CROSS = """    from course_lib import load
     reranker = load("haneul-cross-encoder")
     reranker.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
@@ -32,6 +34,7 @@ LATE = """    from course_lib.models.manager import ModelManager
     judge = LateInteraction(ModelManager.shared().get_embedding_model("haneul-late-interaction"))
     judge.rerank("What does it cost a year?", ["The fee is 2,000 won.", "We open at nine."])
 """
+# What the model card (README.md) says of each reranker, and the names of the data of its training.
 ABOUT = {
     "haneul-cross-encoder": {
         "what": "A cross-encoder with a head of its own",
@@ -54,7 +57,7 @@ SOURCES = {
 def publish(run: RerankerRun) -> Path:
     """Write models/NAME from a finished run, without an evaluation. Until it is there, an older one stays."""
     model = run.in_float32()
-    model.peft_config["default"].base_model_name_or_path = BASE  # peft has put the path on this machine there
+    model.peft_config["default"].base_model_name_or_path = BASE  # instead of the path on this machine
     with atomic_folder(data.MODELS / run.name, replace=True) as folder:
         model.save_pretrained(folder)
         (folder / BASE_FILE).write_text(
@@ -66,7 +69,7 @@ def publish(run: RerankerRun) -> Path:
 
 
 def renew_card(name: str, config: RerankerConfig) -> None:
-    """Write the card of models/NAME anew, and its manifest with it."""
+    """Write the card of models/NAME anew, and manifest.json, the checksums, with it."""
     with atomic_folder(data.MODELS / name, replace=True) as folder:
         shutil.copytree(data.MODELS / name, folder, dirs_exist_ok=True)
         write_card(folder, name, config)

@@ -1,4 +1,4 @@
-"""The course's two rerankers, as LoRA adapters of all-MiniLM-L6-v2: a cross-encoder and a ColBERT.
+"""The course's two rerankers, as LoRA adapters of the public model all-MiniLM-L6-v2.
 
 An adapter is a small file of trained weights, added to a base model's own. Both learn which passage answers a
 question; hard negatives are wrong passages that a search ranks high. The cross-encoder chooses among the
@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetuning.run import MODEL_OPTIONS, RerankerConfig, RerankerRun
 
-SCALE = 30.0  # factor of a mean cosine, which is at most 1, before softmax makes probabilities of them
+SCALE = 30.0  # factor of a mean cosine, which is at most 1, before probabilities are made of them (softmax)
 
 
 class CrossEncoder(RerankerRun):
@@ -75,7 +75,7 @@ class LateInteraction(RerankerRun):
         return SCALE * torch.stack([torch.stack(row) for row in rows]), answers
 
     def vectors(self, texts: list[str]) -> list[torch.Tensor]:
-        """For each text a vector of length 1 per token, without special tokens: (tokens, dimensions)."""
+        """For each text a vector of length 1 per token, without the special tokens at the ends."""
         by_index: dict[int, torch.Tensor] = {}
         for indices, special, batch in self.length_batches(texts):
             hidden = torch.nn.functional.normalize(self.model(**batch).last_hidden_state.float(), dim=-1)

@@ -1,6 +1,7 @@
 """A training run of a reranker (a LoRA adapter of all-MiniLM-L6-v2): settings, batches, steps, checkpoints.
 
-`rerankers` has the two subclasses.
+`rerankers` has the two subclasses. An adapter is a small file of trained weights, which are added to those of
+a base model; a reranker sorts the passages that a search found.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from course_lib.tuning.optimiser import MixedPrecisionAdamW, checkpoint_metadata
 from course_lib.tuning.run_folder import CHECKPOINT, with_new_names
 from finetuning.pairs import Pairs, pairs_of_banks, pairs_of_public_set
 
-BASE = catalog.MINILM
+BASE = catalog.MINILM  # all-MiniLM-L6-v2, a small public model that reads English texts
 RUNS = data.ROOT / "runs"
 MAX_TOKENS = 256  # of a text, as in the training of MiniLM
 TARGET_MODULES = ["query", "key", "value", "dense"]  # names of the matrices to which LoRA adds
-# With 16 bits, plain ("eager") attention and no dropout, training is four times as fast on a CPU that has
-# operations for 16-bit numbers (AVX512-BF16).
+# With 16 bits, plain ("eager") attention and no dropout (random zeros), training is four times as fast on a
+# CPU that has operations for 16-bit numbers (AVX512-BF16).
 MODEL_OPTIONS = {
     "dtype": torch.bfloat16,
     "attn_implementation": "eager",
@@ -75,7 +76,7 @@ def pairs(source: str, config: RerankerConfig, folder: Path = RUNS / "pairs") ->
     if not path.exists():
         embeddings = ModelManager.shared().get_embedding_model("embed")
         spans = token_spans(AutoTokenizer.from_pretrained(catalog.verify_shipped(BASE)))
-        max_tokens = MAX_TOKENS - 2  # without the special tokens
+        max_tokens = MAX_TOKENS - 2  # without the special tokens that mark the ends of a text
         if source == "banks":
             mined = pairs_of_banks(config.banks, embeddings, spans, max_tokens)
         else:
@@ -168,14 +169,14 @@ class RerankerRun(ABC):
             yield indices, batch.pop("special_tokens_mask").bool(), batch.to(self.device)
 
     def train_step(self, dataset: Mapping[str, Sequence[Pairs]]) -> float:
-        """Do one step; return the cross-entropy of choosing the right passage."""
+        """Do one step; return the loss: the mean of -log(probability of the right passage)."""
         loss = torch.nn.functional.cross_entropy(*self.scores(*draw_step(dataset, self.config, self.step)))
         loss.backward()
         self.optimiser.step()
         return float(loss.detach())
 
     def in_float32(self) -> Any:
-        """Return the model in 32 bits, with the optimiser's exact weights."""
+        """Return the model in 32 bits, with the exact weights that the optimiser keeps."""
         self.model = self.model.float()
         self.optimiser.copy_to_model()
         return self.model

@@ -1,10 +1,11 @@
 """Train haneul-topics: linear classifiers that tell which topic a question or a sentence is about.
 
-A topic is an attribute of a kind of product, such as the annual fee of credit cards. Two classifiers read
-English sentence embeddings (all-MiniLM-L6-v2): "asked" reads questions, "stated" reads the sentences of a
-handbook. A third one reads character n-grams of Korean questions. The texts come from fictional banks that
-the package bankworld (in datasets/) generates; Haneul Bank is not among them. `python -m finetuning.topics`
-trains all three and writes models/haneul-topics; `python -m finetuning.topics korean` trains the Korean one.
+A topic is an attribute of a kind of product, such as the annual fee of credit cards. Two classifiers read the
+vector that all-MiniLM-L6-v2 computes for an English sentence (its embedding): "asked" reads questions,
+"stated" reads the sentences of a handbook. A third one reads the n-grams (runs of n characters) of Korean
+questions. The texts come from fictional banks that the package bankworld (in datasets/) generates; Haneul
+Bank is not among them. `python -m finetuning.topics` trains all three and writes models/haneul-topics;
+`python -m finetuning.topics korean` trains the Korean one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from course_lib.retrieval.sentences import statements
 CARD = (Path(__file__).parent / "topics_card.md").read_text("utf-8")
 BANKS, COPIES = 40, 2  # the number of banks; how often each sentence template is filled in
 GENERAL = 6  # questions of each topic in wordings that fit every topic
-EPOCHS, BATCH, LEARNING_RATE = 3, 256, 0.01
+EPOCHS, BATCH, LEARNING_RATE = 3, 256, 0.01  # rounds over all texts, texts in a step
 # Korean wordings that fit every topic; {} stands for the topic's label.
 KOREAN_WORDINGS = (
     "{}",
@@ -115,7 +116,7 @@ def _filled(sentence: str, kind: str, rng: random.Random) -> Iterator[Row]:
 
 
 def embedded(rows: list[Row]) -> torch.Tensor:
-    """Return the scaled embeddings of the texts: (texts, dimensions)."""
+    """Return the embeddings of the texts, times SCALE: (texts, dimensions)."""
     embedder = ModelManager.shared().get_embedding_model(catalog.MINILM)
     vectors = np.array(embedder.embed_documents([text for text, _ in rows]), dtype=np.float32)
     return torch.tensor(SCALE * vectors)
@@ -124,7 +125,7 @@ def embedded(rows: list[Row]) -> torch.Tensor:
 def fit(
     vectors: torch.Tensor, rows: list[Row], classes: list[str], epochs: int, rate: float
 ) -> torch.nn.Linear:
-    """Return a linear classifier of vectors, trained with AdamW on the cross-entropy of the classes."""
+    """Return a linear classifier of vectors, trained with the optimiser AdamW."""
     number = {topic: i for i, topic in enumerate(classes)}
     labels = torch.tensor([number[topic] for _, topic in rows])
     layer = torch.nn.Linear(vectors.shape[1], len(classes))
@@ -172,12 +173,12 @@ def train_korean(folder: Path) -> int:
     weights = {key: value.half().contiguous() for key, value in layer.state_dict().items()}
     save_file(weights, folder / korean_topics.WEIGHTS_FILE)
     texts = korean_text.texts()
-    known = {
+    by_topic = {
         topic: {"label": texts[kind][attribute].label, "forms": forms(topic)}
         for topic in topics()
         for kind, attribute in [topic.split(".")]
     }
-    lines = json.dumps(known, ensure_ascii=False, indent=0)
+    lines = json.dumps(by_topic, ensure_ascii=False, indent=0)
     (folder / korean_topics.TOPICS_FILE).write_text(lines + "\n", "utf-8")
     return len(rows)
 

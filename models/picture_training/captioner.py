@@ -1,9 +1,9 @@
 """Train haneul-captioner, which describes pictures, from scratch.
 
 Its encoder, a small ViT (vision transformer), reads a picture as a square of patches; its decoder, a small
-GPT-2, writes the caption.
-`python -m picture_training.captioner --resume` trains it, or continues an interrupted training, and writes
-models/haneul-captioner. The package bankworld (in datasets/) draws the pictures and their captions.
+GPT-2, writes the caption. `python -m picture_training.captioner --resume` trains it, or continues an
+interrupted training, and writes models/haneul-captioner. The package bankworld (in datasets/) draws the
+pictures and their captions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NAME = "haneul-captioner"
 FOLDER = data.MODELS / NAME
 PIXELS, PATCH, WIDTH = 96, 12, 128  # sides of an input picture and of a patch; hidden size
 SIZES = (96, 128, 128, 160)  # sides in pixels of the drawn pictures, before they are resized to PIXELS
-BATCH, STEPS = 64, 2400
+BATCH, STEPS = 64, 2400  # pictures in a step
 # Tokens that fill a short caption, begin and end one, and stand for an unknown word.
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|end|>", "<|unknown|>"
 MAX_TOKENS = 32  # of a caption
@@ -112,7 +112,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, patch: int = PATCH) -> VisionE
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id
     model = VisionEncoderDecoderModel(config)
-    model.set_attn_implementation("eager")  # trains faster on a CPU than the fused one
+    model.set_attn_implementation("eager")  # computed step by step: faster on a CPU than fused
     positions = model.encoder.embeddings.position_embeddings
     with torch.no_grad():
         positions[0, 1:].copy_(0.5 * sines(PIXELS // patch, WIDTH))
@@ -125,7 +125,10 @@ def pixels_of(images: list[Image.Image]) -> torch.Tensor:
 
 
 def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
-    """Return the cross-entropy of the captions of a step's pictures, which are new and of several sizes."""
+    """Return the loss of a step, the mean of -log(probability of a caption's next token).
+
+    The pictures of a step are new and of several sizes.
+    """
     pictures = [draw_picture("train", step * BATCH + i, SIZES[i % len(SIZES)]) for i in range(BATCH)]
     ids = tokenizer([p.caption for p in pictures], padding=True, return_tensors="pt").input_ids
     labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
@@ -134,7 +137,7 @@ def loss_of(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast
 
 
 def save(model: VisionEncoderDecoderModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model in bfloat16, its tokenizer, and the processor that resizes pictures to PIXELS."""
+    """Write the model in 16 bits (bfloat16), its tokenizer, and the processor, which resizes pictures."""
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS}).save_pretrained(folder)

@@ -1,9 +1,8 @@
 """Evaluate a captioner: which facts its captions state rightly, and how it copes with changed pictures.
 
 Also measured, as shared words (token F1) and shared runs of words (corpus BLEU by sacrebleu, Papineni et al.
-2002, P02-1040): how near the captions are to the right ones. The test pictures,
-which bankworld draws, were not seen in training; those of the split "combinations" show combinations of facts
-that training leaves out.
+2002, P02-1040): how near the captions are to the right ones. The test pictures, which bankworld draws, were
+not seen in training; those of the split "combinations" show combinations of facts that training leaves out.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ Share = list[float]
 
 
 def jpeg(image: Image.Image) -> Image.Image:
+    """Return the picture after a compression that loses details."""
     file = io.BytesIO()
     image.save(file, "jpeg", quality=20)
     return Image.open(file).convert("RGB")
@@ -47,6 +47,7 @@ def smaller(image: Image.Image) -> Image.Image:
     return paper
 
 
+# Name in the report -> a function that changes a picture.
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "none": lambda image: image,
     "JPEG of quality 20": jpeg,
@@ -95,7 +96,7 @@ def words_alike(captions: list[str], truths: list[str]) -> list[float]:
 
 
 def share_of(right: list[bool]) -> Share:
-    """Return the share of true values, its 95% Wilson interval, and their number."""
+    """Return the share of true values, its 95% confidence interval, and their number."""
     low, high = proportion_interval(sum(right), len(right))
     return [round(sum(right) / len(right), 4), round(low, 4), round(high, 4), len(right)]
 

@@ -44,15 +44,17 @@ def evaluate(folder: Path, log: Path) -> None:
     validation, _ = pairs_of(model, "validation")
     test, views = pairs_of(model, "test")
     threshold = threshold_at(validation, FAR)
-    found: dict[str, Any] = {"threshold": threshold, "weights": model.parameters, "groups": {}}
+    values: dict[str, Any] = {"threshold": threshold, "weights": model.parameters, "groups": {}}
     for rate in (0.01, 0.001):
-        found[f"tar at far {rate:g}"] = tar_at_far(test, rate)
+        values[f"tar at far {rate:g}"] = tar_at_far(test, rate)
     for name, chosen in groups(test, views).items():
         part = test.where(chosen)
         far, tar = far_and_tar(part, threshold)
         counts = {"same": int(part.same.sum()), "different": int((~part.same).sum())}
-        found["groups"][name] = {"far": far, "tar": tar, **counts}
-    text = json.dumps(found, indent=1, default=lambda estimate: [estimate.value, estimate.low, estimate.high])
+        values["groups"][name] = {"far": far, "tar": tar, **counts}
+    text = json.dumps(
+        values, indent=1, default=lambda estimate: [estimate.value, estimate.low, estimate.high]
+    )
     (folder / "evaluation.json").write_text(text + "\n", "utf-8")
     write_card(folder)
 
@@ -80,23 +82,23 @@ def groups(pairs: Pairs, views: list[View]) -> dict[str, Any]:
 
 def write_card(folder: Path) -> None:
     """Write the model card from evaluation.json and the training log, then the checksums."""
-    found = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    values = json.loads((folder / "evaluation.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
     rows = [
         f"| {name} | {row['same']:,} | {share(row['tar'])} | {row['different']:,} | {share(row['far'], 2)} |"
-        for name, row in found["groups"].items()
+        for name, row in values["groups"].items()
     ]
     text = CARD.read_text("utf-8").format(
-        weights=found["weights"],
+        weights=values["weights"],
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         steps=last["step"],
         minutes=last["seconds"] / 60,
         processor=machine()["processor"],
         identities=IDENTITIES,
         views=VIEWS,
-        threshold=found["threshold"],
-        at_100=share(found["tar at far 0.01"]),
-        at_1000=share(found["tar at far 0.001"]),
+        threshold=values["threshold"],
+        at_100=share(values["tar at far 0.01"]),
+        at_1000=share(values["tar at far 0.001"]),
         rows="\n".join(rows),
     )
     (folder / "README.md").write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Train haneul-faces from scratch: a small ResNet that turns a drawn face into a vector, its embedding.
+"""Train haneul-faces from scratch: a small network (ResNet) that turns a drawn face into a vector.
 
 `python -m picture_training.faces --resume` trains it, or continues an interrupted training, and writes
 models/haneul-faces. The loss is ArcFace (Deng et al. 2019, arXiv:1801.07698), by which two pictures of one
@@ -24,7 +24,7 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-faces"
 FOLDER = data.MODELS / NAME
-IDENTITIES, BATCH, STEPS, LEARNING_RATE = 1000, 64, 5000, 3e-3
+IDENTITIES, BATCH, STEPS, LEARNING_RATE = 1000, 64, 5000, 3e-3  # drawn persons, pictures in a step
 SCALE, MARGIN = 24.0, 0.25  # of ArcFace: factor of the cosines; final margin in radians
 WIDTH = 128  # dimensions of an embedding
 
@@ -42,12 +42,12 @@ class ArcFace(torch.nn.Module):
         self.directions = torch.nn.Parameter(torch.randn(IDENTITIES, WIDTH) * 0.05)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return embeddings of length 1: (pictures, 128)."""
+        """Return embeddings (vectors) of length 1: (pictures, 128)."""
         pooled = self.embedder(pixels).pooler_output.flatten(1).float()
         return torch.nn.functional.normalize(pooled)
 
     def loss(self, embeddings: torch.Tensor, identities: torch.Tensor, margin: float) -> torch.Tensor:
-        """Return the cross-entropy of the identities from the angles between embeddings and directions.
+        """Return the mean of -log(probability of the right identity), by the angles to the directions.
 
         The angle to the right direction is enlarged by `margin`, which forces the embeddings closer together.
         """

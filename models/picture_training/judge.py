@@ -1,8 +1,8 @@
 """Train the judge: a classifier that describes pictures of haneul-painter in the words of its prompts.
 
 `python -m picture_training.judge` trains it on drawings of all prompts, including those that the painter does
-not see in training, and writes models/haneul-painter/judge. `course_lib.vision.Judge` uses it. The package
-bankworld (in datasets/) draws the pictures, of 32 x 32 pixels.
+not see in training, and writes models/haneul-painter/judge. It is a small ResNet, a network of convolutions.
+`course_lib.vision.Judge` uses it. The package bankworld (in datasets/) draws the pictures, of 32 x 32 pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from picture_training.tensors import from_minus_one
 NAME = "haneul-judge"
 FOLDER = data.MODELS / "haneul-painter" / "judge"
 PIXELS = 64  # side to which pictures are enlarged, because the ResNet's first layers divide it by four
-BATCH, STEPS, LEARNING_RATE = 64, 700, 3e-3
+BATCH, STEPS, LEARNING_RATE = 64, 700, 3e-3  # BATCH: pictures in a step
 
 
 def phrases(thing: Thing) -> tuple[str, str, str]:
@@ -54,7 +54,10 @@ def new_judge() -> ResNetForImageClassification:
 
 
 def loss_of(model: ResNetForImageClassification, step: int) -> torch.Tensor:
-    """Return the cross-entropy of the three labels, on drawings with noise like that of the painter."""
+    """Return the sum of -log(probability of a right label) over the three, a mean over a step's drawings.
+
+    The drawings get noise like that in the painter's pictures.
+    """
     rng = random.Random(f"judge/{step}")
     things = [rng.choice(EVERYTHING) for _ in range(BATCH)]
     generator = torch.Generator().manual_seed(step)

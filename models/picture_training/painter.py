@@ -1,4 +1,4 @@
-"""Train haneul-painter from scratch: a text-conditioned diffusion model for pictures of 32 x 32 pixels.
+"""Train haneul-painter from scratch: a diffusion model that draws pictures of 32 x 32 pixels from prompts.
 
 `python -m picture_training.painter --resume` trains it, or continues an interrupted training, and writes
 models/haneul-painter. Such a model learns to remove noise from pictures, and draws from noise alone. A T5
@@ -31,8 +31,8 @@ from picture_training.tensors import from_minus_one
 
 NAME = "haneul-painter"
 FOLDER = data.MODELS / NAME
-BATCH, STEPS, LEARNING_RATE = 32, 2600, 2e-3
-TEXT_WIDTH, MAX_TOKENS = 64, 77  # hidden size of the text encoder; tokens to which every prompt is filled up
+BATCH, STEPS, LEARNING_RATE = 32, 2600, 2e-3  # BATCH: pictures in a step
+TEXT_WIDTH, MAX_TOKENS = 64, 77  # numbers in a token's vector; tokens to which every prompt is filled up
 DROPPED = 0.1  # share of the prompts that are replaced by an empty one
 EMA = 0.998  # decay of the moving average of the weights, about the last 500 steps; the average is published
 TIMES = 1000  # noise levels, from nearly none to nothing but noise

@@ -38,12 +38,12 @@ def agreement(judge: Judge, pictures: Sequence[Any], asked: Sequence[str], seeds
     asked: the prompt of each picture; each prompt has `seeds` consecutive pictures.
     """
     right = [seen == prompt for seen, prompt in zip(judge.seen(pictures), asked, strict=True)]
-    found = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
-    return [found.value, found.low, found.high]
+    estimate = mean_of(np.reshape(right, (-1, seeds)).mean(1).tolist())
+    return [estimate.value, estimate.low, estimate.high]
 
 
 def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
-    """Return the share of new drawings that the judge describes rightly, with a Wilson interval."""
+    """Return the share of new drawings that the judge describes rightly, with a 95% interval."""
     rng = random.Random("judge/test")
     things = [rng.choice(EVERYTHING) for _ in range(count)]
     drawn = [draw_thing(thing, rng) for thing in things]
@@ -53,12 +53,12 @@ def judge_accuracy(judge: Judge, count: int = 2000) -> list[float]:
 def sweep(model: Any, judge: Judge, asked: list[str], steps: int, guidance: float, real: Any) -> list[Any]:
     """Return the agreement on both halves of the prompts, and the Fréchet distance of all pictures.
 
-    real: the judge's features of one drawing per prompt.
+    real: the judge's features, a vector of numbers, of one drawing per prompt.
     """
     drawn = model.draw(asked, num_inference_steps=steps, guidance=guidance, seed=500)
     half = len(asked) // 2
-    found: list[Any] = [agreement(judge, drawn[p], asked[p]) for p in (slice(half), slice(half, None))]
-    return [*found, frechet_distance(real, judge.features(drawn))]
+    results: list[Any] = [agreement(judge, drawn[p], asked[p]) for p in (slice(half), slice(half, None))]
+    return [*results, frechet_distance(real, judge.features(drawn))]
 
 
 def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
@@ -70,12 +70,12 @@ def measure_sweeps(model: Any, judge: Judge) -> dict[str, list[Any]]:
     things = rng.sample(SEEN, len(UNSEEN)) + UNSEEN
     asked = [thing.prompt for thing in things]
     real, others = (judge.features([draw_thing(thing, rng) for thing in things]) for _ in range(2))
-    found: dict[str, list[Any]] = {"frechet of other drawings": [frechet_distance(real, others)]}
+    results: dict[str, list[Any]] = {"frechet of other drawings": [frechet_distance(real, others)]}
     for steps in SWEEP_STEPS:
-        found[f"steps {steps}"] = sweep(model, judge, asked, steps, 1, real)
+        results[f"steps {steps}"] = sweep(model, judge, asked, steps, 1, real)
     for guidance in SWEEP_GUIDANCE:
-        found[f"guidance {guidance:g}"] = sweep(model, judge, asked, FEW_STEPS, guidance, real)
-    return found
+        results[f"guidance {guidance:g}"] = sweep(model, judge, asked, FEW_STEPS, guidance, real)
+    return results
 
 
 def evaluate(folder: Path, log: Path) -> None:
@@ -89,54 +89,54 @@ def evaluate(folder: Path, log: Path) -> None:
     (folder / "prompts.json").write_text(prompts, "utf-8")
     model: Any = load(str(folder), task="image-generation", batch_size=24)
     judge = Judge(folder / "judge")
-    found: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
+    measured: dict[str, Any] = {"weights": model.parameters, "judge": judge_accuracy(judge)}
 
     begun = time.process_time()
     guided = model.draw(seen, num_inference_steps=STEPS, guidance=GUIDANCE, seed=1000)
-    found["seconds"] = (time.process_time() - begun) / len(seen)
+    measured["seconds"] = (time.process_time() - begun) / len(seen)
     asked = [prompt for prompt in unseen for _ in range(SEEDS)]
     composed = model.draw(asked, num_inference_steps=STEPS, guidance=GUIDANCE, seed=2000)
-    found |= {"seen": agreement(judge, guided, seen), "held_out": agreement(judge, composed, asked, SEEDS)}
+    measured |= {"seen": agreement(judge, guided, seen), "held_out": agreement(judge, composed, asked, SEEDS)}
 
     rng = random.Random("frechet")
     drawings, others = ([draw_thing(thing, rng) for thing in SEEN] for _ in range(2))
     free = model.draw(seen, num_inference_steps=STEPS, guidance=1, seed=1000)
     features = judge.features(drawings)
     for name, pictures in {"drawings": others, "guided": guided, "unguided": free}.items():
-        found[f"frechet_{name}"] = frechet_distance(features, judge.features(pictures))
+        measured[f"frechet_{name}"] = frechet_distance(features, judge.features(pictures))
 
-    found |= measure_sweeps(model, judge)
-    (folder / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    measured |= measure_sweeps(model, judge)
+    (folder / "evaluation.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     write_card(folder)
 
 
 def write_card(folder: Path) -> None:
     """Write the model card from evaluation.json and the training log, then the checksums."""
-    found = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    measured = json.loads((folder / "evaluation.json").read_text("utf-8"))
     last = json.loads((folder / "training-log.jsonl").read_text("utf-8").splitlines()[-1])
 
     def rows(of: str, values: Sequence[float]) -> str:
         lines = []
         for value in values:
-            seen, held_out, distance = found[f"{of} {value:g}"]
+            seen, held_out, distance = measured[f"{of} {value:g}"]
             lines.append(f"| {value:g} | {share(seen)} | {share(held_out)} | {distance:.2f} |")
         return "\n".join(lines)
 
     text = CARD.read_text("utf-8").format(
-        weights=found["weights"],
+        weights=measured["weights"],
         megabytes=sum(p.stat().st_size for p in folder.rglob("*.safetensors")) / 1e6,
         steps=last["step"],
         minutes=last["seconds"] / 60,
         processor=machine()["processor"],
-        seconds=found["seconds"],
-        judge=share(found["judge"], 2),
-        seen=share(found["seen"]),
-        held_out=share(found["held_out"]),
+        seconds=measured["seconds"],
+        judge=share(measured["judge"], 2),
+        seen=share(measured["seen"]),
+        held_out=share(measured["held_out"]),
         of_steps=rows("steps", SWEEP_STEPS),
         of_guidance=rows("guidance", SWEEP_GUIDANCE),
         few_steps=FEW_STEPS,
-        other_drawings=found["frechet of other drawings"][0],
-        **{name: value for name, value in found.items() if name.startswith("frechet_")},
+        other_drawings=measured["frechet of other drawings"][0],
+        **{name: value for name, value in measured.items() if name.startswith("frechet_")},
     )
     (folder / "README.md").write_text(text, "utf-8")
     write_manifest(folder)

@@ -1,4 +1,4 @@
-"""Complete a trained model's folder in models/: log, evaluation, model card and checksums."""
+"""Complete a trained model's folder in models/: log, evaluation, checksums, and README.md, the model card."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Return two optimisers: Muon for matrices (`pretraining.muon`), and AdamW for all other weights.
 
-    embeddings: a part of the names of embeddings.
+    embeddings: a part of the names of the tables of vectors (embeddings), which are no matrices in this
+    sense.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and embeddings not in name]

@@ -30,7 +30,7 @@ from picture_training.tensors import from_zero
 NAME = "haneul-upscaler"
 FOLDER = data.MODELS / NAME
 WIDTH, CROP = 48, 32  # channels; side in pixels of the small squares that are enlarged in training
-BATCH, STEPS = 16, 1800
+BATCH, STEPS = 16, 1800  # pictures in a step
 
 
 def new_model() -> Swin2SRForImageSuperResolution:
@@ -58,9 +58,9 @@ def new_model() -> Swin2SRForImageSuperResolution:
 def begin_with_bicubic(model: Swin2SRForImageSuperResolution) -> None:
     """Set the first and the last convolution to bicubic interpolation; the layers between add 0 at first.
 
-    Bicubic interpolation makes a pixel from 4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). Its four
-    weights in a direction are split into two convolutions, of 3 and of 2 weights, by factoring them as a
-    polynomial.
+    A convolution makes each pixel a weighted sum of its neighbours. Bicubic interpolation makes a pixel from
+    4 x 4 pixels (Keys 1981, a = -0.5, as in Pillow). Its four weights in a direction are split into two
+    convolutions, of 3 and of 2 weights, by factoring them as a polynomial.
     """
     first, last = model.swin2sr.first_convolution, model.upsample.conv
     for tensor in (last.weight, last.bias, first.bias, *model.swin2sr.conv_after_body.parameters()):

@@ -176,6 +176,6 @@ def small_talk(rng: random.Random) -> list[Turn]:
 
 
 def repeat_text(rng: random.Random) -> list[Turn]:
-    """Return the task to copy a passage or one of its sentences, the simplest use of attention."""
+    """Return the task to copy a passage."""
     passage = make_context(rng, 1).passages[0]
     return [(f"Repeat: {passage.text}", passage.text)]

@@ -21,7 +21,7 @@ from pretraining.train import RUNS
 
 
 def score(answered: list[Answered]) -> dict[str, Any]:
-    """Return exact match with its bootstrap interval."""
+    """Return exact match with its 95% interval."""
     low, high = bootstrap_interval([float(a.correct) for a in answered])
     return {
         "exact_match": round(accuracy(answered), 4),
@@ -63,7 +63,7 @@ def evaluate(model: Engine, limit: int | None = None) -> dict[str, Any]:
 
 
 def labelling(model: Engine, limit: int | None = None) -> dict[str, Any]:
-    """Return the accuracy of labelling with 8 similar examples, and that of copying the nearest label."""
+    """Return the accuracy of labelling with 8 similar examples, and of copying the most similar's label."""
     queries, labelled = data.load_messages("validation")[:limit], data.load_messages("train")
     embedder = load(catalog.role("embed").spec)
     neighbours = nearest(embedder, [q.message for q in queries], [m.message for m in labelled], 8)

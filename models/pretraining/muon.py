@@ -13,7 +13,8 @@ import torch
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Return the nearest semi-orthogonal matrix of each matrix in g, (batch, rows, columns).
 
-    It is computed by Newton-Schulz iteration. The coefficients are those of the source.
+    Its rows (or its columns, if these are fewer) are at right angles and of length 1. It is approximated in
+    some steps (Newton-Schulz iteration), with the coefficients of the source.
     """
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
@@ -25,7 +26,11 @@ def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimiser, for matrices only. Matrices of equal shape are orthogonalised in one batch."""
+    """The optimiser, for matrices only. Matrices of equal shape are orthogonalised in one batch.
+
+    lr: the learning rate. momentum: the weight of the earlier gradients in the running mean. weight_decay:
+    how much each weight shrinks in a step, times the learning rate.
+    """
 
     def __init__(
         self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
@@ -44,9 +49,9 @@ class Muon(torch.optim.Optimizer):
                     self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(
                         p.grad, 1 - group["momentum"]
                     )
-                nesterov = torch.stack(  # momentum that looks one step ahead
+                nesterov = torch.stack(  # the running mean of gradients (momentum), one step ahead
                     [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in same]
                 )
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                scale = max(1.0, shape[0] / shape[1]) ** 0.5  # longer steps for tall matrices, as the source
                 for p, update in zip(same, orthogonalise(nesterov), strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

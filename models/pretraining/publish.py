@@ -1,4 +1,4 @@
-"""Publish a trained language model as a folder in models/, with its evaluation and model card."""
+"""Publish a trained language model as a folder in models/, with its evaluation and README.md (model card)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Train the tokenizer of all of the course's language models: byte-level BPE with a chat template.
 
 BPE begins with single bytes and makes tokens of the pairs that are most frequent. The chat template puts the
-turns of a conversation into one text, with a special token at the begin and end of each.
+turns of a conversation into one text, with a special token at the beginning and the end of each.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from transformers import PreTrainedTokenizerFast
 
 from pretraining import documents
 
+# Special tokens: fill a short row, begin and end a text, and say who speaks in a conversation.
 SPECIAL = [f"<|{name}|>" for name in ("pad", "bos", "end", "system", "user", "assistant")]
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIAL
 VOCABULARY = 4096  # tokens
 CONTEXT = 2048  # the longest text in tokens
+# In the template language Jinja, as transformers reads it.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
     "{% endfor %}"

@@ -1,9 +1,9 @@
 """Train one of the course's language models from scratch: `python -m pretraining.train haneul-1m`.
 
 It can be interrupted at any time: a run writes `log.jsonl` and checkpoints, and continues from the latest
-one. Matrices are optimised by Muon (`pretraining.muon`), embeddings and norms by AdamW. The learning rate is
-constant, then decays linearly. The loss counts all tokens of answers, and a random sample of the other
-tokens.
+one. Matrices are optimised by Muon (`pretraining.muon`), embeddings (the vectors of the tokens) and the
+factors of normalisations by AdamW. The learning rate is constant, then decays linearly. The loss counts all
+tokens of answers, and a random sample of the other tokens.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from pretraining.muon import Muon
 from pretraining.rows import Stage, Writer
 
 FOLDER = Path(__file__).resolve().parents[1]
-RUNS = FOLDER.parent / "runs"
+RUNS = FOLDER.parent / "runs"  # folders of unfinished models, with their checkpoints
 
 
 @dataclass(frozen=True)
 class Size:
-    """The dimensions of a model (multiples of 32, because a head has 32), and its number of training steps.
+    """The dimensions of a model, and its number of training steps.
 
+    hidden: numbers in a token's vector, a multiple of 32, because an attention head has 32. intermediate:
+    numbers in the wider vector within a layer.
     grow_from: the smaller model from which its training starts, or '' for random weights.
     """
 
@@ -115,7 +117,10 @@ def new_model(size: Size) -> LlamaForCausalLM:
 
 
 def learn_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of the tokens to learn; only for these the output layer is computed."""
+    """Return the mean of -log(probability) of the tokens to learn (cross-entropy), smoothed.
+
+    Only for these tokens the output layer is computed.
+    """
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     chosen = learn[:, 1:]
     logits = model.lm_head(hidden[chosen]).float()

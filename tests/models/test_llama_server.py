@@ -19,7 +19,7 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.measure.hardware import computing_threads, usable_cores
 from course_lib.models import load
-from course_lib.models.gguf.llamacpp_server import LONGEST_FOLDER
+from course_lib.models.gguf.llamacpp_server import LONGEST_FOLDER, ONE_WRITER_BYTES, settings
 
 NAME = "haneul-1m"
 LONG = {"prompt": [1], "n_predict": 2000, "ignore_eos": True, "temperature": 5.0}
@@ -247,6 +247,19 @@ def test_threads_that_wait_do_not_spin_unless_the_user_says_so(engine, monkeypat
     other = load(NAME, driver="llamacpp")
     assert policy(other.process_id) == ["OMP_WAIT_POLICY=active"]
     other.close()
+
+
+def test_a_model_of_few_bytes_writes_with_one_thread_and_reads_with_all(tmp_path, monkeypatch):
+    def threads(size):
+        with open(tmp_path / "model.gguf", "wb") as file:
+            file.truncate(size)
+        found = settings(load(NAME).spec, tmp_path / "model.gguf", 1, 512, 4)
+        return found["cpuparams.n_threads"], found["cpuparams_batch.n_threads"]
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert threads(ONE_WRITER_BYTES - 1) == (1, 4) and threads(ONE_WRITER_BYTES) == (4, 4)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert threads(ONE_WRITER_BYTES - 1) == (4, 4)
 
 
 def test_threads_are_the_physical_cores_that_the_process_may_use(monkeypatch):

@@ -1,6 +1,7 @@
 """A server's faults become errors with its message; an incomplete answer is never returned as complete."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -32,6 +33,19 @@ def test_an_answer_without_faults(connection):
     server.responses[path] = default_responses(engine.driver)[path]
     reply = engine.generate(["hi"])[0]
     assert (reply, reply.prompt_tokens, reply.tokens, reply.finish_reason) == ("Hello", 5, 2, "stop")
+
+
+def test_an_answer_that_is_cut_inside_a_character_ends_before_it(driver):
+    """As other servers send it: with a replacement character for the bytes of which there is no character."""
+    responses, path = default_responses(driver), CHAT[driver]
+    whole = json.loads(re.sub(" ?Hello ?", "하늘\ufffd", json.dumps(responses[path])))
+    with fake_server(responses | {path: whole}) as server:
+        engine = load_from(server, driver)
+        assert engine.generate(["hi"])[0] == "하늘"
+        server.responses[path] = lambda handler: handler.send_chunks(
+            stream_chunks(driver, ["하", "늘", "\ufffd"])
+        )
+        assert list(engine.stream("hi")) == ["하", "늘"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Classifiers on Haneul's messages: labels, calibration, abstention, rows of tables, any vector store."""
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -337,6 +339,20 @@ def test_a_model_without_retrieval_reads_its_examples_once(manager):
     assert again == expected
     other = pickle.loads(pickle.dumps(classifier))  # noqa: S301 - as another process gets it
     assert not other._read and other.classify(TEXTS[0]).label == classifier.classify(TEXTS[0]).label
+
+
+def test_an_unloaded_model_leaves_nothing_behind_in_the_classifier():
+    manager = ModelManager()
+    classifier = LLMClassifier([("card lost", "a"), ("open hours", "b")], "haneul-300k", manager=manager)
+    expected = classifier.evidence(TEXTS[:1])
+    with classifier.model.engine() as engine:
+        gone = weakref.ref(engine)
+    del engine
+    assert len(classifier._read) == 1
+    manager.unload("haneul-300k")
+    gc.collect()
+    assert gone() is None and not classifier._read
+    assert classifier.evidence(TEXTS[:1]) == expected
 
 
 def test_the_mean_of_classifiers_weighs_their_calibrated_probabilities(embedder, store):

@@ -43,6 +43,20 @@ def test_the_answer_is_that_of_the_model_without_a_server(client):
     assert again.response == reply.message.content
 
 
+def test_an_answer_that_is_cut_inside_a_character_ends_before_it(client, http):
+    cut = 0
+    for seed in range(20):  # nearly any token is as likely as another, also those of parts of characters
+        asked = {"prompt": "하늘은행의 🙂 수수료", "raw": True}
+        asked["options"] = {"temperature": 100.0, "seed": seed, "num_predict": 3}
+        whole = client.generate(MODEL, **asked)
+        assert whole.response == "".join(p.response for p in client.generate(MODEL, **asked, stream=True))
+        assert "\ufffd" not in whole.response[-1:]
+        told = http.post("/api/generate", json={"model": MODEL, **asked, "stream": False, "logprobs": True})
+        last = bytes(told.json()["logprobs"][-1]["bytes"])
+        cut += last.decode("utf-8", "replace").endswith("\ufffd")
+    assert cut > 0
+
+
 def test_a_stream_brings_the_same_text_and_the_same_counts(client):
     whole = client.chat(MODEL, TURNS, options=GREEDY)
     parts = list(client.chat(MODEL, TURNS, stream=True, options=GREEDY))

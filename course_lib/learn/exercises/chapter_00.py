@@ -188,10 +188,7 @@ MODELS = {  # what a model answers, given the text
     "that remembers 10:30 and adds what it reads": lambda text: f"10:30, or {_time_in(text)}",
 }
 MISJUDGED = (
-    (
-        _forged_only,
-        "a model that always says 07:15 was said to read; ask it about the text as it is, too",
-    ),
+    (_forged_only, "a model that always says 07:15 was said to read; ask it about the text as it is, too"),
     (_says_both, "an answer that gives both values proves nothing: ask that the other one is not in it"),
     (_two_verdicts, 'a model that refuses neither reads nor remembers; that is the case "cannot tell"'),
     (_unchanged, "where `old` is not in the text, nothing was forged: raise ValueError"),

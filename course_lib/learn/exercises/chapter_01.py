@@ -1,7 +1,8 @@
 """Exercises of chapter 01: a model's memory and speed, servers, bits per byte, and comparing two models.
 
-The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
-The last of the hints is nearly the solution.
+A nat is 1 / log(2) = 1.44 bits; num_ctx is the number of tokens that a server is asked to read at most. The
+chapter's notebook tells the student what each one asks; the docstring of its checker says it in short. The
+last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Exercises of chapter 03, on search: scores of rankings, tokens, mixing two rankings, and filters.
 
 nDCG scores a ranking from 0 to 1; idf is the weight of a word, higher for rare ones. alpha is the weight of
-the search by meaning beside the search by words, and RRF a way to mix their rankings. The chapter's notebook
-tells the student what each one asks; the docstring of its checker says it in short. The last of the hints is
-nearly the solution.
+the search by meaning beside the search by words, and RRF a way to mix their rankings. Bigrams are pairs of
+neighbouring syllables. The chapter's notebook tells the student what each one asks; the docstring of its
+checker says it in short. The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Exercises of chapter 06, on question answering from documents: scores, errors, refusals, calibration.
 
-The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
-The last of the hints is nearly the solution.
+Calibration is how well a model's confidence agrees with how often it is right; `squad_tokens` gives the words
+of a text, without articles and punctuation. The chapter's notebook tells the student what each one asks; the
+docstring of its checker says it in short. The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

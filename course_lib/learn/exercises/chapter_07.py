@@ -1,8 +1,9 @@
 """Exercises of chapter 07, on serving: streams, load tests, batches, queues, memory, failures, and drafts.
 
 A slot is a place for one answer in the batch that a model writes; a draft is a small model's guess at the
-next tokens, which the large model checks. The chapter's notebook tells the student what each one asks; the
-docstring of its checker says it in short. The last of the hints is nearly the solution.
+next tokens, which the large model checks; a KV cache is what a model keeps of a text's tokens. A replica is
+one of several copies of the model. The chapter's notebook tells the student what each one asks; the docstring
+of its checker says it in short. The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

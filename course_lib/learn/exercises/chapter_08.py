@@ -1,7 +1,9 @@
 """Exercises of chapter 08, on pictures: what a model sees, drawing by removing noise, blur, and faces.
 
-The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
-The last of the hints is nearly the solution.
+PSNR is 10 log10(1 / mean squared error); guidance is how strongly a prompt acts on a picture that a model,
+the painter, draws; far is the false accept rate, the chance that two faces are taken for one person. The
+chapter's notebook tells the student what each one asks; the docstring of its checker says it in short. The
+last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

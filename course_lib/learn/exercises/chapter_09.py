@@ -1,7 +1,8 @@
 """Exercises of chapter 09, on taking an exam with a model: rules, time, refusals, leaks, and a filter.
 
-The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
-The last of the hints is nearly the solution.
+A likelihood is the probability that a model gives an option; a system is a way to answer, with a model or
+without. The chapter's notebook tells the student what each one asks; the docstring of its checker says it in
+short. The last of the hints is nearly the solution.
 """
 
 from __future__ import annotations

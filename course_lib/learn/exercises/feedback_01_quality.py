@@ -104,10 +104,7 @@ def _by_question(a: Right, b: Right) -> tuple[list[float], list[float]]:
 
 def _by_place(a: Right, b: Right) -> tuple[list[float], list[float]]:
     """A mistake: pair the answers by their position in the dicts."""
-    return (
-        list(map(float, list(a.values())[: len(b)])),
-        list(map(float, list(b.values())[: len(a)])),
-    )
+    return (list(map(float, list(a.values())[: len(b)])), list(map(float, list(b.values())[: len(a)])))
 
 
 def _missing_is_wrong(a: Right, b: Right) -> tuple[list[float], list[float]]:

@@ -76,7 +76,7 @@ def check_speed(speed: Callable[[Runs, Counter], float]) -> str | None:
     for runs in (5, 6, 9):
         words = ["w " * chance.randint(10, 60) for _ in range(runs)]
         seconds = [len(w.split()) / chance.uniform(20, 30) for w in words]
-        seconds[0], seconds[runs // 2] = 4 * seconds[0], 9 * seconds[runs // 2]  # cold, disturbed
+        seconds[0], seconds[runs // 2] = (4 * seconds[0], 9 * seconds[runs // 2])  # slow start, disturbance
         cases.append((list(zip(seconds, words, strict=True)), _count_words))
     return diagnose(speed, _speed, cases, SPEEDS, name="speed")
 

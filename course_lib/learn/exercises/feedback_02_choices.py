@@ -12,7 +12,7 @@ from typing import Any
 
 from course_lib.learn.exercises.comparing import diagnose
 
-Points = Mapping[str, tuple[float, float]]  # name -> (megabytes, right answers)
+Points = Mapping[str, tuple[float, float]]  # model -> (megabytes, right answers)
 POINTS: Points = {
     "largest": (30.0, 86.0),
     "tiny": (1.0, 10.0),
@@ -129,8 +129,8 @@ def _choose_by(
 ) -> Callable[[float, int, Models, Mapping[str, float]], Choice]:
     """Return the right solution of 02.7, or a mistake if an argument is given.
 
-    limit: memory in GiB -> usable bytes. cache: bytes of the KV cache. best: the sort key of a choice. each:
-    bits per byte. billion: the factor of the number of weights.
+    limit: memory in GiB -> usable bytes. cache: bytes of the KV cache (what a model keeps of the text). best:
+    the sort key of a choice. each: bits per byte. billion: the factor of the number of weights.
     """
 
     def choose(memory_gib: float, tokens: int, models: Models, formats: Mapping[str, float]) -> Choice:

@@ -34,7 +34,7 @@ def _diagnosis_by(
 
 
 def _counted(layers: int, table: int, bits: float, table_bits: float) -> dict[str, float]:
-    """Return verdict -> bits that were counted; in the right order."""
+    """Return verdict -> bits that were counted, in the order in which the verdicts are tried."""
     return {
         "right": layers * bits + table * table_bits,
         "layers left out": table * table_bits,
@@ -54,6 +54,7 @@ def _swapped(*report: float) -> dict[str, float]:
 
 
 LAYERS, TABLE = 3_407_872, 1_050_880  # weights in the layers, and in the table of embeddings
+# Cases. int8 and nf4 are formats of about 8 and 4 bits for the layers; the embeddings stay in 32.
 REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
     "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),
@@ -169,7 +170,8 @@ CACHE_MISTAKES: tuple[tuple[Callable[..., float], str], ...] = (
 def check_cache(cache_bytes: Callable[..., int]) -> str | None:
     """Check 02.6: `cache_bytes`, the bytes of a KV cache (keys and values of earlier tokens).
 
-    Some layers keep only the last tokens, their sliding window.
+    For each token a layer keeps `kv_heads` keys and as many values, each of `head_dim` numbers. `windowed` of
+    the layers do so only for the last `window` tokens.
     """
     cases = [
         (32, 32, 8, 128, 8192, 2, 0, 0),  # Llama-3.1-8B

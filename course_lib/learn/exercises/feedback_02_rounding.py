@@ -1,8 +1,9 @@
 """Checkers of chapter 02's exercises on rounding weights, and on the bits of a format.
 
-A rounded weight is a code (a small whole number) times a scale. absmax is the largest absolute weight.
-A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
-is a wrong solution with the feedback for it, see `comparing.diagnose`.
+A rounded weight is a code (a small whole number) times a scale. absmax is the largest absolute weight. Q4_0
+and NF4 are formats of about four bits per weight. A checker takes the student's answer, and returns feedback,
+or None if the answer is right. Each known mistake is a wrong solution with the feedback for it, see
+`comparing.diagnose`.
 """
 
 from __future__ import annotations

@@ -61,10 +61,7 @@ def check_nearest(nearest: Nearest) -> str | None:
             run(2),
             [2, 4],
             [
-                (
-                    [],
-                    "the filter removed both of the 2 nearest rows, 1 and 3: filter first, then take k",
-                ),
+                ([], "the filter removed both of the 2 nearest rows, 1 and 3: filter first, then take k"),
                 (
                     [1, 2],
                     "1 and 2 are positions among the 4 allowed rows; convert them to row indices of "

@@ -117,10 +117,10 @@ def check_mixture(mixture: Callable[[Scores, Scores, float], Scores]) -> str | N
 
 
 def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | None:
-    """Check 03.5: `largest_alpha(k, n)`, up to which a find of words alone stays before one of meaning alone.
+    """Check 03.5: `largest_alpha(k, n)`, the alpha at which two passages get the same score.
 
-    The first is at rank 1 of the search by words, the other at rank n of the search by meaning. In reciprocal
-    rank fusion (RRF) a search gives the passage at rank r its weight / (k + r). At this alpha the two tie.
+    One is at rank 1 of the search by words alone, the other at rank n of the search by meaning alone. In
+    reciprocal rank fusion (RRF) a search gives the passage at rank r its weight / (k + r).
     """
     rng = random.Random(0)
     cases = [(60, 25), *((rng.randint(0, 100), rng.randint(1, 200)) for _ in range(20))]
@@ -139,10 +139,7 @@ def check_largest_alpha(largest_alpha: Callable[[int, int], float]) -> str | Non
         ),
         (lambda k, n: (k + 1) / (k + n), "that is how the two terms compare without weights; now weigh them"),
         (lambda k, n: (k + n) / (k + 1), "a weight is at most 1: write down both weighted terms first"),
-        (
-            lambda k, n: (k + 25) / (2 * k + 26),
-            "n was not used: it is not always 25",
-        ),
+        (lambda k, n: (k + 25) / (2 * k + 26), "n was not used: it is not always 25"),
         (lambda k, n: (60 + n) / (121 + n), "k was not used: it is not always 60"),
     )
     return diagnose(

@@ -2,8 +2,8 @@
 
 nDCG divides the gain of a ranking's first k passages by that of the ideal order; their grades count less at
 later ranks. BM25 ranks documents by the words of a query, each with a weight, its idf, higher for rare words;
-rank-bm25 is a Python package for it.
-A checker takes the student's answer, and returns feedback, or None if the answer is right.
+rank-bm25 is a Python package for it. A checker takes the student's answer, and returns feedback, or None if
+the answer is right.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ MIN_DIFFERENCE = 0.1  # between the faulty and the right value in the student's 
 
 
 def check_ndcg_cases(cases: Mapping[str, tuple[Sequence[str], Mapping[str, int], int]]) -> str | None:
-    """Check 03.1: for each faulty version of nDCG a case (ranking, grades, k) in which only it is wrong."""
+    """Check 03.1: for each faulty version of nDCG a case (ranking, grades, k) in which only it is wrong.
+
+    grades: passage id -> how relevant it is, 0 for not at all. k: how many passages of the ranking count.
+    """
     if not isinstance(cases, Mapping) or set(cases) != set(VERSIONS):
         return 'expected a dict with the keys "A", "B" and "C", and a case (ranking, grades, k) for each'
     return next(filter(None, (_check_case(name, cases[name]) for name in VERSIONS)), None)
@@ -96,7 +99,7 @@ def check_bm25_case(case: tuple[Sequence[str], str]) -> str | None:
         return f"the question must have two different words; {case[1]!r} has {len(set(words))}"
     if not 2 <= len(documents) <= 6 or not all(1 <= len(document) <= 6 for document in documents):
         return "give 2 to 6 documents, of 1 to 6 words each"
-    df = Counter(word for document in documents for word in set(document))
+    df = Counter(word for document in documents for word in set(document))  # in how many documents it is
     common, rare = sorted(words, key=lambda word: -df[word])
     if not df[rare]:
         return f"no document has {rare!r}: there is no right answer that could be missed"
@@ -126,7 +129,7 @@ def _check_first(documents: list[list[str]], words: list[str], common: str, rare
             f"{library.idf[rare]:.2f} and {common!r} {library.idf[common]:.2f}. How common may a word be "
             "that weighs nothing at all?"
         )
-    index = BM25(str.split, k1=1.5)
+    index = BM25(str.split, k1=1.5)  # with the parameter k1 of rank-bm25
     index.add({str(i): " ".join(document) for i, document in enumerate(documents)})
     first = int(index.search(" ".join(words), 1)[0].id)
     if first not in with_rare:
@@ -159,10 +162,10 @@ def check_korean_tokens(pieces: Callable[[str], Iterable[str]]) -> str | None:
 
     def tokens(text: str) -> list[str]:
         result = pieces(text)
-        found = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
-        if not all(isinstance(token, str) for token in found):
+        parts = list(result) if isinstance(result, Iterable) and not isinstance(result, str) else [None]
+        if not all(isinstance(token, str) for token in parts):
             raise TypeError(f"pieces({text!r}) gave {result!r}; expected a list of strings")
-        return [str(token) for token in found]
+        return [str(token) for token in parts]
 
     try:
         return next(filter(None, (has(tokens) for has in PROPERTIES)), None)

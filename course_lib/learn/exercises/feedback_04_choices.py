@@ -1,7 +1,7 @@
 """Checkers of chapter 04's exercises on how many candidates a reranker reads, and on how many test questions.
 
-Candidates are the passages that a search found and a reranker sorts again; more of them take more time.
-A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
+Candidates are the passages that a search found and a reranker sorts again; more of them take more time. A
+checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """
 
@@ -80,13 +80,13 @@ def _measurements() -> list[tuple[dict[int, float], dict[int, Values], float]]:
         base = rng.choice([0.0, 1 / 3, 0.5, 1.0], 60)
         lifted = np.where(rng.random(60) < 0.4, np.minimum(1, base + 0.5), base)
         more = np.where(rng.random(60) < 0.3, 1.0, lifted)
-        of = {5: base, 10: lifted, 25: np.clip(lifted + rng.choice([-0.1, 0, 0.12], 60), 0, 1), 50: more}
-        values = {n: {str(i): float(v) for i, v in enumerate(each)} for n, each in of.items()}
+        scores = {5: base, 10: lifted, 25: np.clip(lifted + rng.choice([-0.1, 0, 0.12], 60), 0, 1), 50: more}
+        values = {n: {str(i): float(v) for i, v in enumerate(each)} for n, each in scores.items()}
         cases += [(seconds, values, allowed) for allowed in (10.0, 1.6, 0.6, 0.4, 0.1)]
-    at = {5: np.zeros(60), 10: np.zeros(60), 25: np.zeros(60)}
-    at[10][:3] = 1.0  # not clearly better than 5; 25 is, and not clearly better than 10
-    at[25][2:8] = 1.0
-    return [*cases, (seconds, {n: {str(i): float(v) for i, v in enumerate(at[n])} for n in at}, 1.6)]
+    scores = {5: np.zeros(60), 10: np.zeros(60), 25: np.zeros(60)}
+    scores[10][:3] = 1.0  # not clearly better than 5; 25 is, and not clearly better than 10
+    scores[25][2:8] = 1.0
+    return [*cases, (seconds, {n: {str(i): float(v) for i, v in enumerate(scores[n])} for n in scores}, 1.6)]
 
 
 def check_budget(how_many: Callable[[Mapping[int, float], Mapping[int, Values], float], int]) -> str | None:
@@ -182,10 +182,7 @@ def _paired(a: np.ndarray, b: np.ndarray) -> float:
 # Known mistakes: a wrong answer, and the feedback on it.
 MISTAKES_AT_HALF: tuple[tuple[Needed, str], ...] = (
     (_needed(lambda a, b: (a - b).std()), "s is estimated from the trial, so divide by n - 1: .std(ddof=1)"),
-    (
-        _needed(_paired, add=1),
-        "those are the questions that are missing; asked is how many it takes in all",
-    ),
+    (_needed(_paired, add=1), "those are the questions that are missing; asked is how many it takes in all"),
     (_needed(_paired, z=2.0), "2 is a round number for 1.96; take 1.96 here"),
     (
         _needed(lambda a, b: math.hypot(a.std(ddof=1), b.std(ddof=1))),

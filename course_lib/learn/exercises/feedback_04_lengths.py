@@ -51,8 +51,8 @@ def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]])
 
         step: "apart" means without overlap. cut: cut the last window off at the document's end.
         """
-        by = room if step == "apart" else room - overlap
-        return [(s, min(s + room, length) if cut else s + room) for s in range(0, max(1, end), by)]
+        distance = room if step == "apart" else room - overlap
+        return [(s, min(s + room, length) if cut else s + room) for s in range(0, max(1, end), distance)]
 
     mistakes: tuple[tuple[Callable[[int, int, int], Spans], str], ...] = (
         (

@@ -1,5 +1,7 @@
 """Checkers of chapter 04's exercises on the limits of reranking, and on late interaction.
 
+A reranker sorts again what a search found. Late interaction is to compare the vectors of single tokens.
+
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
 """

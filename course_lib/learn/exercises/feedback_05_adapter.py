@@ -1,4 +1,4 @@
-"""Checkers of chapter 05's exercises on a LoRA adapter and its size.
+"""Checkers of chapter 05's exercises on a LoRA adapter, which adds alpha / r B A to a matrix W of a model.
 
 A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
 is a wrong solution with the feedback for it, see `comparing.diagnose`.
@@ -210,10 +210,7 @@ BREAK_EVEN_MISTAKES: tuple[tuple[Callable[[Any], Any], str], ...] = (
         "a mean of the matrices' own ranks counts a small matrix as much as a large one; add up weights, "
         "then divide once",
     ),
-    (
-        lambda s: math.ceil(_ratios(s)[0]),
-        "that is for the first matrix alone; add up all of them",
-    ),
+    (lambda s: math.ceil(_ratios(s)[0]), "that is for the first matrix alone; add up all of them"),
     (
         lambda s: min(min(shape) for shape in s.values()),
         "at the shorter side of a matrix its adapter is already larger than the matrix; count the weights",
@@ -244,9 +241,9 @@ def check_break_even(break_even: Callable[[dict[str, tuple[int, int]]], Any]) ->
 def _largest(memory: float, share: float | None = None, bits: float = 16) -> float:
     """The right solution of 05.3.
 
-    A trained weight takes 16 bytes: 2 for itself, 2 for its gradient, 4 for a copy and 8 for Adam's means.
-    share: the adapter's weights per weight of the frozen model, or None if all weights are trained. bits: of
-    a frozen weight.
+    A trained weight takes 16 bytes: 2 for itself, 2 for its gradient, 4 for a copy in 32 bits, and 8 for two
+    means that the optimiser Adam keeps. A frozen weight is not trained. share: the adapter's weights per
+    weight of the frozen model, or None if all weights are trained. bits: of a frozen weight.
     """
     return memory / (16 if share is None else bits / 8 + 16 * share)
 

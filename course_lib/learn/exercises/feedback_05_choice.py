@@ -1,9 +1,9 @@
 """Checkers of chapter 05's exercises on the causes of wrong answers, and on the choice of adapter or search.
 
 An adapter is a small addition to a model's weights that is trained on facts or on a form of answers; a search
-finds the passages that a model then reads.
-A checker takes the student's answer, and returns feedback, or None if the answer is right. Each known mistake
-is a wrong solution with the feedback for it, see `comparing.diagnose`.
+finds the passages that a model then reads. A checker takes the student's answer, and returns feedback, or
+None if the answer is right. Each known mistake is a wrong solution with the feedback for it, see
+`comparing.diagnose`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 from course_lib.learn.exercises.comparing import as_array, known_mistake
 from course_lib.learn.exercises.feedback_05_adapter import Array, equal_arrays
 
-OUTPUTS, INPUTS = 8, 9
+OUTPUTS, INPUTS = 8, 9  # of the matrix to which the adapters add
 Adapter = tuple[Array, Array, float]  # A (rank, inputs), B (outputs, rank) and alpha
 ONE_SIDE = "put the whole weight on A or on B"
 

@@ -131,10 +131,7 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         _every_second,
         "every second turn is learnt; go by the role: a conversation may begin with a system's turn",
     ),
-    (
-        _not_user,
-        "the system's turn is learnt; only what the assistant says is learnt, so ask for that role",
-    ),
+    (_not_user, "the system's turn is learnt; only what the assistant says is learnt, so ask for that role"),
     (
         lambda t, e: [0 if label == IGNORED else label for label in _labels(t, e)],
         "what is not learnt got 0, which is the id of a token; only -100 tells the library to leave it out",
@@ -161,10 +158,7 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
         lambda t, e: [IGNORED, *_labels(t, e)[:-1]],
         "all labels are one position too late: leave each at its own token",
     ),
-    (
-        _by_id,
-        "tokens of an answer got -100 because the question has them too: choose by position, not by id",
-    ),
+    (_by_id, "tokens of an answer got -100 because the question has them too: choose by position, not by id"),
     (
         lambda t, e: [label for label in _labels(t, e) if label != IGNORED],
         "only what is learnt has a label; every token of the row needs one, the others -100",
@@ -174,7 +168,10 @@ LABEL_MISTAKES: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 def check_labels(labels: Callable[[list[Turn], int], Any]) -> str | None:
-    """Check 05.4: `labels(turns, end)`, a label per token: its id in the assistant's turns, else -100."""
+    """Check 05.4: `labels(turns, end)`, for each token what is to be predicted in its place.
+
+    It is the token's id in the assistant's turns, and IGNORED elsewhere. Each turn is followed by an `end`.
+    """
 
     def as_list(turns: list[Turn], end: int) -> Any:
         result = labels(turns, end)
@@ -205,7 +202,11 @@ RULES = {"a": stopping_rules.rule_a, "b": stopping_rules.rule_b, "c": stopping_r
 
 
 def check_cases(cases: Any) -> str | None:
-    """Check 05.5: for each careless rule of early stopping a case (losses, patience) that exposes it."""
+    """Check 05.5: for each careless rule of early stopping a case (losses, patience) that exposes it.
+
+    Training ends after `patience` evaluations in a row without a new lowest loss, and keeps the weights of
+    the lowest. A case exposes a rule if the rule keeps others.
+    """
     if not isinstance(cases, Mapping) or set(cases) != set(RULES):
         return f'expected a dict with the keys "a", "b" and "c"; got {cases!r:.80}'
     return next(filter(None, (_check_case(name, cases[name]) for name in RULES)), None)

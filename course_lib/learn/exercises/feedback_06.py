@@ -1,6 +1,7 @@
 """Checkers of chapter 06's exercises on question answering from documents.
 
-A checker takes the student's answer, and returns feedback, or None if the answer is right.
+`squad_tokens` gives the words of a text, in small letters, without articles and punctuation. A checker takes
+the student's answer, and returns feedback, or None if the answer is right.
 """
 
 from __future__ import annotations
@@ -190,11 +191,7 @@ def check_supported(supported: Callable[[str, str], bool]) -> str | None:
             True,
             "the answer differs only by an article and a full stop: compare squad_tokens",
         ),
-        (
-            "KRW 5,000",
-            False,
-            "5,000 is only the end of 25,000: compare whole words, not letters",
-        ),
+        ("KRW 5,000", False, "5,000 is only the end of 25,000: compare whole words, not letters"),
         ("KRW 250", False, "250 is only the beginning of 2,500: compare whole words, not letters"),
         (
             "May KRW 25,000",

@@ -25,6 +25,7 @@ def check_batches(tokens: Sequence[int]) -> str | None:
         return f"expected a list of {ANSWERS} answer lengths; got {tokens!r}"
     if wrong := [n for n in tokens if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100]:
         return f"{wrong[0]!r} is not a whole number of tokens from 1 to {LONGEST_ANSWER}"
+    # Each step takes 1 second, whatever the batch; reading takes none, and all requests arrive at 0.
     server, together = Server(lambda size: 1.0, 0.0, SLOTS), [0.0] * ANSWERS
     static = max(in_batches(server, together, tokens))
     continuous = max(continuously(server, together, tokens))
@@ -61,8 +62,8 @@ def _users(
     mean: the mean one. page: tokens per page. prefix: tokens at the start of all texts.
     """
     free, shared = memory - weights, prefix // page
-    own = token * page * (-(-mean // page) - shared)
-    return free // (token * context + per_user), (free - shared * page * token) // (own + per_user)
+    own_pages = token * page * (-(-mean // page) - shared)
+    return free // (token * context + per_user), (free - shared * page * token) // (own_pages + per_user)
 
 
 def check_users(users: Callable[[int, int, int, int, int, int, int], tuple[int, int]]) -> str | None:

@@ -98,8 +98,8 @@ def check_events(events: Events) -> str | None:
             "a line that begins with a colon is a comment, which keeps the connection open: skip it",
         ),
     )
-    found = [(listed(function), why) for function, why in mistakes]
-    if feedback := diagnose(listed(events), listed(_events), cases, found, name="list(events"):
+    known = [(listed(function), why) for function, why in mistakes]
+    if feedback := diagnose(listed(events), listed(_events), cases, known, name="list(events"):
         return feedback.replace("list(events(", "list(events(iter(", 1)
     read: list[int] = []
     chunks = (read.append(i) or part for i, part in enumerate([_stream("a"), _stream("b"), _stream("c")]))  # type: ignore[func-returns-value]
@@ -114,17 +114,12 @@ Sent = tuple[float, float, float, bool]
 
 
 def _report(
-    requests: Sequence[Sent],
-    warm_up: int,
-    begin: int = 0,
-    *,
-    failed: str = "never answered",
-    off: int = -1,
+    requests: Sequence[Sent], warm_up: int, begin: int = 0, *, failed: str = "never answered", off: int = -1
 ) -> tuple[float, float]:
     """The right solution of 07.2, or a mistake if an option is given.
 
     begin: 0 measures from `due`, 1 from `sent`. failed: how failed requests count: "never answered" (infinite
-    time), "as answered" or "left out". off: shifts the index of the quantile.
+    time), "as answered" or "left out". off: shifts the index of the 95% quantile, p95.
     """
     counted = requests[warm_up:]
     times = sorted(
@@ -132,8 +127,8 @@ def _report(
         for r in counted
         if r[3] or failed != "left out"
     )
-    at = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
-    return times[at], sum(not r[3] for r in counted) / len(counted)
+    index = min(len(times) - 1, math.ceil(0.95 * len(times)) + off)
+    return times[index], sum(not r[3] for r in counted) / len(counted)
 
 
 def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
@@ -152,7 +147,10 @@ def _load(count: int, pause: int, failed: Sequence[int]) -> list[Sent]:
 
 
 def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> str | None:
-    """Check 07.2: `report(requests, warm_up)`, the 95% quantile of the latency, and the share of failures."""
+    """Check 07.2: `report(requests, warm_up)`, the time that 95% do not exceed, and the share that fails.
+
+    The first `warm_up` requests do not count.
+    """
     cases = [
         (_load(48, 20, range(24, 48, 2)), 4),
         (_load(104, 50, []), 4),
@@ -204,8 +202,8 @@ def check_report(report: Callable[[list[Sent], int], tuple[float, float]]) -> st
 def check_queue(longest_queue: Callable[[int, float, float], int]) -> str | None:
     """Check 07.4: `longest_queue(slots, seconds, limit)`.
 
-    It is how many requests may wait, if each must begin within `limit` seconds and each answer takes
-    `seconds`.
+    It is how many requests may wait, if each must begin within `limit` seconds, each answer takes `seconds`,
+    and the server writes `slots` answers at a time.
     """
     cases = [(4, 2.0, 10.0), (4, 2.0, 11.0), (1, 0.5, 2.0), (8, 3.0, 2.0), (2, 4.0, 4.0)]
     mistakes = (
@@ -253,8 +251,8 @@ def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
 
     def kind(status: int | None, tokens: int, tries: int) -> str:
         """Return a name for the way in which a request ended."""
-        of = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
-        name = ("late" if tokens else "early") if status is None else of.get(status, "bad")
+        names = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
+        name = ("late" if tokens else "early") if status is None else names.get(status, "bad")
         return name + "_last" * (tries >= 3)
 
     def changed(**answers: str) -> Callable[[int | None, int, int], str]:

@@ -46,14 +46,8 @@ def check_perfect(perfect_noise: Callable[..., np.ndarray]) -> str | None:
             "that is the mean of the points, the clean guess; the noise is what was added to it, "
             "in units of sigma",
         ),
-        (
-            lambda x, s, p: -_noise(x, s, p),
-            "the sign is the wrong way round: x = point + sigma * noise",
-        ),
-        (
-            lambda x, s, p: s * _noise(x, s, p),
-            "x - point is sigma times the noise: divide by sigma",
-        ),
+        (lambda x, s, p: -_noise(x, s, p), "the sign is the wrong way round: x = point + sigma * noise"),
+        (lambda x, s, p: s * _noise(x, s, p), "x - point is sigma times the noise: divide by sigma"),
         (
             lambda x, s, p: _noise(x, s, p, equal=True),
             "all points weigh the same here; but a point near x is likelier to have been the one",
@@ -108,9 +102,9 @@ def _steps(
     empty: how often the empty prompt is encoded. passes: passes of the network per step.
     """
     twice = guidance != 1
-    asked = (2 if twice else 1) if passes is None else passes
+    per_step = (2 if twice else 1) if passes is None else passes
     left = seconds - pictures * (text + decode) - empty * twice * text
-    return max(0, math.floor(left / (pictures * network * asked) + 1e-9))
+    return max(0, math.floor(left / (pictures * network * per_step) + 1e-9))
 
 
 def check_steps(most_steps: Callable[..., int]) -> str | None:

@@ -186,10 +186,7 @@ def check_memory(two_ways: Callable[[Parts], tuple[float, float]]) -> str | None
             "one by one, the part with the most weights and the one with the most work are never "
             "there together",
         ),
-        (
-            lambda p: (sum(weights(p)), max(weights(p))),
-            "weights alone: computing needs memory, too",
-        ),
+        (lambda p: (sum(weights(p)), max(weights(p))), "weights alone: computing needs memory, too"),
         (
             lambda p: (sum(weights(p)) + max(work(p)), max(weights(p))),
             "one by one, the part that computes needs its work, too",

@@ -58,7 +58,10 @@ def _left_alone(score: Callable[[np.ndarray], float], picture: np.ndarray, patch
 
 
 def check_covering(by_covering: Callable[..., np.ndarray]) -> str | None:
-    """Check 08.1: `by_covering(score, picture, patch)`, by how much covering each patch lowers the score."""
+    """Check 08.1: `by_covering(score, picture, patch)`, by how much covering each patch lowers the score.
+
+    A patch is a square of patch x patch pixels; score: a function from a picture to a model's score.
+    """
     rng = np.random.default_rng(8)
     cases = []
     for height, width, patch in ((4, 6, 2), (6, 3, 3), (8, 4, 2)):
@@ -124,7 +127,8 @@ def _blur(values: list[float], chances: list[float]) -> tuple[float, float]:
 def check_blur(two_psnrs: Callable[..., tuple[float, float]]) -> str | None:
     """Check 08.4: `two_psnrs(values, chances)`, the PSNR of the best single guess, and of a random draw.
 
-    PSNR is 10 log10(1 / mean squared error), in dB. A true value is one of `values`, with these chances.
+    A painter, a model that draws pictures, draws a value at random. PSNR is 10 log10(1 / mean squared
+    error), in dB. A true value is one of `values`, with these chances.
     """
     cases = [
         ([0.0, 1.0], [0.5, 0.5]),

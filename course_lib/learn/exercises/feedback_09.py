@@ -106,7 +106,10 @@ def _slow_ones(left: float, n: int, slow: float, fast: float) -> int:
 
 
 def check_slow_ones(slow_ones: Callable[..., int]) -> str | None:
-    """Check 09.2: `slow_ones(left, n, slow, fast)`, how many of n questions the slow system can answer."""
+    """Check 09.2: `slow_ones(left, n, slow, fast)`, how many of n questions the slow system can answer.
+
+    A system is a way to answer. A fast one, with worse answers, takes the others.
+    """
     mistakes = (
         (
             lambda left, n, slow, fast: min(n, int(left // slow)),
@@ -261,15 +264,15 @@ TRAINING = (  # question, whether it repeats one of EXAM, why
 
 def check_leaked(leaked: Callable[[list[str], list[str]], list[int]]) -> str | None:
     """Check 09.5: `leaked(training, exam)`, the indices of training questions that repeat one of the exam."""
-    found = leaked([question for question, _, _ in TRAINING], list(EXAM))
-    if not isinstance(found, (list, tuple, set)):
-        return f"{found!r} came back; expected the list of indices"
-    if wrong := [i for i in found if isinstance(i, bool) or i not in range(len(TRAINING))]:
+    indices = leaked([question for question, _, _ in TRAINING], list(EXAM))
+    if not isinstance(indices, (list, tuple, set)):
+        return f"{indices!r} came back; expected the list of indices"
+    if wrong := [i for i in indices if isinstance(i, bool) or i not in range(len(TRAINING))]:
         return f"{wrong[0]!r} is no index of a training question"
     for index, (question, leak, why) in enumerate(TRAINING):
-        if leak and index not in found:
+        if leak and index not in indices:
             return f"{question!r} was not found: {why}"
-        if not leak and index in found:
+        if not leak and index in indices:
             return f"{question!r} is no leak: {why}"
     if again := leaked([question.upper() for question, _, _ in TRAINING[:1]], []):
         return f"an empty exam has no question that could leak; {again!r} came back"
@@ -345,14 +348,18 @@ def _group_seconds(
 ) -> float:
     """The right solution of 09.7.
 
-    read, written: tokens of each prompt and answer. weights, cache: bytes of the model, and of a text's KV
-    cache. bandwidth, operations: per second.
+    read, written: tokens of each prompt and answer. weights, cache: bytes of the model, and of what it keeps
+    of each text (KV cache). bandwidth, operations: per second.
     """
     return batch * read * 2 * parameters / operations + written * (weights + batch * cache) / bandwidth
 
 
 def check_group(group_seconds: Callable[..., float]) -> str | None:
-    """Check 09.7: `group_seconds`, the least seconds to answer a batch of questions."""
+    """Check 09.7: `group_seconds`, the least seconds to answer a batch of questions.
+
+    Reading takes operations; each step of writing moves the weights and the caches from memory to the
+    processor.
+    """
     mistakes = (
         (
             lambda n, r, w, p, b, c, bw, op: n * (r * 2 * p / op + w * (b + c) / bw),

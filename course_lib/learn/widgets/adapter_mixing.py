@@ -16,7 +16,7 @@ from course_lib.models.schema import Generation, ModelSpec
 from course_lib.rag.adapter_datasets import parse_styled
 from course_lib.rag.answering import MAX_ANSWER_TOKENS
 
-MAX_ADAPTERS = 3
+MAX_ADAPTERS = 3  # each has a control of its own
 Weights = tuple[float, ...]  # one per adapter
 
 

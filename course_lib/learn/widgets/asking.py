@@ -1,4 +1,4 @@
-"""The widget of chapter 06: ask a question, and see the answer, its passages and its confidence."""
+"""The widget of chapter 06: ask a question, and see the answer, its passages and its confidence (0 to 1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from course_lib.learn.widgets.questions import Questions, passage_label
 from course_lib.rag.pipeline import RAGPipeline
 from course_lib.retrieval.hybrid import HybridRetriever
 
-MAX_PASSAGES = 5
+MAX_PASSAGES = 5  # that the model reads for an answer
 
 
 def marked(text: str, answer: str) -> str:
@@ -58,7 +58,7 @@ def ask_the_bank(
 ) -> Explorer:
     """Return the widget.
 
-    model: a chat model, as `RAGPipeline` takes it, which answers from the passages that the retriever finds.
+    model: a chat model, which answers from the passages that the retriever finds, as in `RAGPipeline`.
     questions: id -> text. texts: passage id -> text. titles: passage id -> title. Answers are cached. Raises
     ValueError for no questions.
     """

@@ -14,6 +14,7 @@ from course_lib.learn.widgets.explorer import Choice, Control, Explorer, Output,
 from course_lib.models.planner import architecture
 from course_lib.plots import Picture, stacked_bar
 
+# Offered models, whose sizes the planner knows.
 MODELS = (
     "EXAONE-3.0-7.8B",
     "EXAONE-3.5-2.4B",
@@ -67,8 +68,8 @@ def exam_plan(models: Sequence[str] = MODELS, exam: Exam | None = None) -> Explo
     def show(
         model: str, card: str, weight_format: str, batch: float, passages: float, answer_tokens: float
     ) -> Output:
-        asked = vars(start) | {"passages": int(passages), "answer_tokens": int(answer_tokens)}
-        planned = plan_exam(sizes[model], find_card(card), Exam(**asked), weight_format, int(batch))
+        sizes_of_exam = vars(start) | {"passages": int(passages), "answer_tokens": int(answer_tokens)}
+        planned = plan_exam(sizes[model], find_card(card), Exam(**sizes_of_exam), weight_format, int(batch))
         return Output(describe(planned), minutes_bar(planned))
 
     controls: dict[str, Control] = {

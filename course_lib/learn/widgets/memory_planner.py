@@ -20,6 +20,7 @@ from course_lib.models.planner.gpus import (
 )
 from course_lib.plots import Picture, stacked_bar
 
+# Offered models, whose sizes the planner knows.
 MODELS = (
     "Llama-3.1-8B",
     "Llama-3.2-1B",

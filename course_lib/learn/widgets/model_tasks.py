@@ -67,21 +67,21 @@ def face_threshold(groups: Mapping[str, Pairs], pictures: Sequence[Any], start: 
 
     def show(group: str, threshold: float, pair: float) -> Output:
         pairs = groups[group]
-        at = (int(pair) - 1) % len(pairs.same)
+        index = (int(pair) - 1) % len(pairs.same)
         distances = 1 - pairs.similarity
         accepts, rejects = error_rates(pairs, threshold)
-        same, taken = bool(pairs.same[at]), bool(distances[at] <= threshold)
-        verdict = "right" if same == taken else "a false accept" if taken else "a false reject"
+        same, accepted = bool(pairs.same[index]), bool(distances[index] <= threshold)
+        verdict = "right" if same == accepted else "a false accept" if accepted else "a false reject"
         persons = {True: "one person", False: "two persons"}
         text = (
             f"False accepts: {accepts:.2%} of {int((~pairs.same).sum()):,} pairs of two persons.\n"
             f"False rejects: {rejects:.2%} of {int(pairs.same.sum()):,} pairs of one person.\n"
-            f"Pair {at + 1}: {persons[same]}, distance {distances[at]:.2f},"
-            f" taken for {persons[taken]}: {verdict}."
+            f"Pair {index + 1}: {persons[same]}, distance {distances[index]:.2f},"
+            f" taken for {persons[accepted]}: {verdict}."
         )
         both = {"one person": distances[pairs.same], "two persons": distances[~pairs.same]}
-        shown = (pictures[pairs.first[at]], pictures[pairs.second[at]])
-        title = f"{group}: pair {at + 1}, and the distances of all pairs"
+        shown = (pictures[pairs.first[index]], pictures[pairs.second[index]])
+        title = f"{group}: pair {index + 1}, and the distances of all pairs"
         drawn = two_histograms(both, x="distance", title=title, threshold=threshold, pair=shown)
         return Output(text, drawn)
 

@@ -13,7 +13,7 @@ MAX_SHOWN = 8  # passages in each column of a picture
 
 
 class Questions:
-    """Controls to choose or type a question, and `retrieve(text)`, a cached search for its candidates.
+    """Controls to choose or type a question, and `retrieve(text)`, a cached search for passages.
 
     questions: id -> text. Documents added to the retriever after a search do not appear in its cached result.
     Raises ValueError for no questions.

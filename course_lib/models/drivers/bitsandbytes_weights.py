@@ -1,4 +1,7 @@
-"""Load weights in 8 or 4 bits with bitsandbytes (Dettmers et al., arXiv:2208.07339 and arXiv:2305.14314)."""
+"""Load weights in 8 or 4 bits with bitsandbytes (Dettmers et al., arXiv:2208.07339 and arXiv:2305.14314).
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from course_lib.models.schema.spec import ModelSpec
 
 FOUR_BITS = ("nf4", "fp4")
 FOUR_BIT_FIELDS = ("compute_dtype", "double_quantization")  # have an effect with 4-bit weights only
-# The fused CPU kernel needs matrices whose sizes are multiples of these.
+# bitsandbytes' fused CPU kernel (code that unpacks and multiplies 4-bit weights in one step) needs matrices
+# whose sizes are multiples of these.
 FUSED_ROW_MULTIPLE, FUSED_COLUMN_MULTIPLE = 32, 64
 # The beginnings of messages that bitsandbytes logs for every layer or at every import.
 NOISE = ("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward")

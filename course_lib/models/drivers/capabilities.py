@@ -1,4 +1,8 @@
-"""Tables of what each driver supports: its methods (capabilities), and the fields of a specification."""
+"""Tables of what each driver supports: its methods (capabilities), and the fields of a specification.
+
+A driver is the software that runs a model, such as llama.cpp. A specification (ModelSpec) says which model to
+load, and how. TGI is Hugging Face's server Text Generation Inference.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
     "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
     "tgi": frozenset({"generate", "stream", "json_schema"}),
 }
-REFUSED_TASKS = {("tgi", "chat-completion")}  # /generate continues a text; TGI chats in OpenAI's protocol
+REFUSED_TASKS = {("tgi", "chat-completion")}  # TGI has chats only in OpenAI's protocol: the driver openai
 
 # Every driver supports these fields of ModelSpec.
 COMMON_FIELDS = frozenset(
@@ -63,7 +67,7 @@ COMMON_FIELDS = frozenset(
 )
 _GENERATION = frozenset(f"generation.{name}" for name in Generation.model_fields)
 _PICTURES = frozenset({"architecture", "image", "prompt"})
-_WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS - _PICTURES
+_WEIGHTS = frozenset(ModelSpec.model_fields) - COMMON_FIELDS - _PICTURES  # how weights are loaded and run
 _OPENAI = ("max_output_length", "temperature", "top_p", "stop", "seed", "json_schema")
 # driver -> the other fields that have an effect; fields of ModelSpec.generation have the prefix `generation.`
 SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
@@ -74,7 +78,7 @@ SUPPORTED_FIELDS: dict[str, frozenset[str]] = {
     "tgi": frozenset({"batch_size"}) | _GENERATION - {"generation.min_output_length"},
 }
 # (task, driver) of pictures -> the other fields that have an effect
-_COMPUTED = frozenset({"architecture", "device", "precision", "batch_size"})
+_COMPUTED = frozenset({"architecture", "device", "precision", "batch_size"})  # for torch and onnxruntime
 PICTURE_FIELDS: dict[tuple[str, str], frozenset[str]] = {
     ("image-to-text", "huggingface"): _COMPUTED | {"image", "generation.max_output_length"},
     ("image-generation", "diffusers"): _COMPUTED

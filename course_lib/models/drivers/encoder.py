@@ -1,4 +1,9 @@
-"""The driver huggingface for encoders: embedding models, cross-encoders (rerankers) and text classifiers."""
+"""The driver huggingface for encoders: embedding models, cross-encoders (rerankers) and text classifiers.
+
+A driver is the software that runs a model. An encoder reads a whole text at once and generates none. A
+cross-encoder reads a query and a text together. A head is the layer on top of an encoder that computes scores
+or labels.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +46,12 @@ PASSAGE_PROMPTS = (
     "passage",
     "corpus",
 )
+# Pooling makes one vector of the tokens' vectors: their mean, or that of the first token, [CLS].
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
 class Encoder(TorchEngine):
-    """A bi-encoder (task text-embedding), a cross-encoder (rerank) or a classifier (text-classification).
+    """An embedding model (task text-embedding), cross-encoder (rerank) or classifier (text-classification).
 
     The vector of a text is the mean of its tokens' vectors, or the first token's vector, as the model's files
     say, scaled to length 1 (Reimers and Gurevych 2019, arXiv:1908.10084).

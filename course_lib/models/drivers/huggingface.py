@@ -1,4 +1,8 @@
-"""The driver huggingface for language models: generate and score texts with transformers in this process."""
+"""The driver huggingface for language models: generate and score texts with transformers in this process.
+
+An engine is a loaded model. BOS is the token for the beginning of a text, a control token marks structure,
+such as the end of a turn.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class HuggingFace(TorchEngine):
-    """A causal language model with its tokenizer."""
+    """A causal language model (one that predicts the next token) with its tokenizer. `ids` are token ids."""
 
     def __init__(self, spec: ModelSpec, model: Any, tokenizer: Any, context: int, folder: Path) -> None:
         super().__init__(spec, context)
@@ -179,7 +183,7 @@ class HuggingFace(TorchEngine):
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids], device=device)
         kwargs |= {
             "max_new_tokens": options.max_output_length,
-            "do_sample": False,  # the logits processors add Gumbel noise, whose argmax is a sample
+            "do_sample": False,  # the logits processors add Gumbel noise: the largest sum is then a sample
             "temperature": None,
             "top_p": None,
             "top_k": None,

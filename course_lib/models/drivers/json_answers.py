@@ -10,8 +10,9 @@ from course_lib.lazy import jsonschema_validators
 from course_lib.models.drivers.arguments import InputError
 from course_lib.models.drivers.fields import Unsupported
 
-# Options of llguidance: one space after ":" and ",", as in most JSON that a model has read, and no other
-# white space; and oneOf, which pydantic writes for a union, is read as anyOf.
+# Options of llguidance, the library by which llama.cpp enforces schemas: one space after ":" and ",", as in
+# most JSON that a model has read, and no other white space; and oneOf, which pydantic writes for a union, is
+# read as anyOf.
 OPTIONS = {
     "whitespace_flexible": False,
     "key_separator": ": ",
@@ -22,7 +23,7 @@ SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 SCHEMAS = ("items", "additionalProperties", "contains", "not", "if", "then", "else")
 LARGEST = 10**15 - 1  # 15 digits, which a float holds exactly
-STEP = 1e-9  # the smallest that llguidance accepts as multipleOf
+STEP = 1e-9  # between two numbers; the smallest that llguidance accepts as multipleOf
 # The end of an answer in a long number, or in a text that repeats itself.
 RUNAWAY = re.compile(r"\d{20,}$|(?P<part>.{1,40}?)(?P=part){4,}$", re.DOTALL)
 MINIMUM_RUN = 20  # characters

@@ -1,4 +1,7 @@
-"""The driver ollama: use models on an Ollama server (ollama.com), or on the course's own server."""
+"""The driver ollama: use models on an Ollama server (ollama.com), or on the course's own server.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ from course_lib.models.schema.spec import ModelSpec
 
 NO_TRUNCATION = {"truncate": False, "shift": False}
 MINIMUM_VERSION = (0, 12, 6)  # older versions ignore the two fields of NO_TRUNCATION
-# Options that `Generation` lacks. If a model's Modelfile sets one, a request resets it to have no effect.
+# Options that `Generation` lacks -> the values without effect. If the model's Modelfile (its description for
+# Ollama) sets one, a request resets it.
 NEUTRAL = {"min_p": 0.0, "typical_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 LOADING_SECONDS = 10.0  # with keep_alive=0, the model stays loaded until its context has been read
 

@@ -1,4 +1,7 @@
-"""Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec."""
+"""Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def select_device(spec: ModelSpec) -> str:
 
 
 def weight_dtype(spec: ModelSpec, device: str) -> Any:
-    """The torch type of the weights. `auto` means float32 on a CPU, where it is fastest, else as stored."""
+    """The torch type of the weights. `auto` means float32 on a CPU (the fastest there), else as stored."""
     import torch
 
     if spec.precision == "auto":

@@ -1,4 +1,7 @@
-"""`RemoteEngine`, the base class for models on a server: turns truncated and broken answers into errors."""
+"""`RemoteEngine`, the base class for models on a server: turns truncated and broken answers into errors.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from course_lib.errors import CourseError
 from course_lib.models.drivers import http_client
 from course_lib.models.drivers.engine import Engine
 from course_lib.models.drivers.reply import FinishReason, Prompt, Reply
-from course_lib.models.drivers.streaming import before_stop, without_stops
+from course_lib.models.drivers.streaming import INCOMPLETE, before_stop, whole_characters, without_stops
 from course_lib.models.schema.generation import Generation
 from course_lib.models.schema.sources import ServerSource
 from course_lib.models.schema.spec import ModelSpec
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS_PER_REQUEST = 64  # the maximum for embeddings
+TEXTS_PER_REQUEST = 64  # the most texts to embed in one request
 MAX_MESSAGE_LENGTH = 300  # characters of a server's message in an error
-FINISH_REASONS: dict[object, FinishReason] = {
+FINISH_REASONS: dict[object, FinishReason] = {  # a server's word for why an answer ended -> the course's
     "stop": "stop",
     "length": "length",
     "eos_token": "stop",
@@ -34,6 +37,7 @@ FINISH_REASONS: dict[object, FinishReason] = {
 # (prompt tokens, answer tokens, finish reason) as the server reports them, unchecked.
 Usage = tuple[object, object, object]
 Chunks = Generator[tuple[str, Usage | None], None, None]
+# What Python raises for an answer that has not the expected form.
 PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 
@@ -149,7 +153,7 @@ class RemoteEngine(Engine):
     def _reply(self, prompt: Prompt, options: Generation) -> Reply:
         with self._wrap_errors():
             text, usage = http_client.ask_again_if_closed(lambda: self._answer(prompt, options))
-        return self._finished(before_stop(text, options.stop), usage, options)
+        return self._finished(before_stop(text, options.stop).rstrip(INCOMPLETE), usage, options)
 
     def _finished(self, text: str, usage: Usage, options: Generation) -> Reply:
         """A whole answer. Raises CourseError if something was truncated, or tokens were not counted."""
@@ -185,10 +189,9 @@ class RemoteEngine(Engine):
             with closing(chunks):
                 rest = texts(chain([first], chunks))
                 yield ""
-                for piece in without_stops(rest, options.stop):
-                    if piece:
-                        answer += piece
-                        yield piece
+                for piece in whole_characters(without_stops(rest, options.stop)):
+                    answer += piece
+                    yield piece
                 for _ in rest:  # a server that continues after the stop text sends the usage at the end
                     pass
         if not usages:

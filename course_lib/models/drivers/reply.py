@@ -92,7 +92,7 @@ class Counters:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens that `generate` wrote per second, prompt reading included; 0 before the first answer."""
+        """Tokens that `generate` wrote per second, the time to read prompts included; 0 before any answer."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property

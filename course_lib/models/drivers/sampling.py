@@ -13,8 +13,9 @@ from course_lib.models.schema.generation import Generation
 def logits_processors(options: Generation, rows: int) -> Any:
     """The repetition penalty, temperature, top-k, top-p and Gumbel noise, for logits (rows, vocabulary).
 
-    The token with the largest sum of logit and Gumbel noise is a sample from the softmax (Gumbel 1954;
-    Maddison et al. 2014, arXiv:1411.0030). So greedy search over the noisy logits samples.
+    Logits are the scores of all tokens; their softmax is the distribution to sample from. The token with the
+    largest sum of logit and Gumbel noise is such a sample (Gumbel 1954; Maddison et al. 2014,
+    arXiv:1411.0030), so transformers only has to take the highest score.
     """
     from transformers import (
         LogitsProcessorList,

@@ -1,4 +1,8 @@
-"""Compute log-probabilities of given texts: the basis of perplexity and of choosing among labels."""
+"""Compute log-probabilities of given texts, to measure a model or to choose among labels.
+
+A pass is one call of the model. A KV cache holds the keys and values that a model has computed for earlier
+tokens. Logits are a model's scores of all tokens as the next one.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CELLS_PER_PASS = 2**25  # a limit on memory: the numbers in the mask or in the logits of one pass
-# The texts of a pass stand in one row: more tokens share its own cost, but each is compared with all of them.
+# The texts of a pass are joined to one row. A longer row needs fewer passes, but attention compares each of
+# its tokens with all others.
 CPU_TOKENS_PER_PASS, GPU_TOKENS_PER_PASS = 256, 4096
-SHORT_PREFIX = 32  # so few tokens are read again in less time than a pass costs by itself
+SHORT_PREFIX = 32  # tokens; reading fewer again takes less time than an additional pass
 
 Tokens = tuple[int, ...]
 
@@ -99,7 +104,7 @@ class Prefix:
         """Read the beginning that prompts have in common, where that takes less time than it saves."""
         import torch
 
-        # with a sliding window, a cache forgets tokens that the mask would have to leave out, too
+        # A model with a sliding window attends to the latest tokens only, and its cache forgets the others.
         ids = [] if _window(model) else _common_prefix(prompts)
         if len(ids) * (len(prompts) - 1) < SHORT_PREFIX:
             return cls()
@@ -184,7 +189,7 @@ def _score_batch(model: Any, rows: Sequence[_Row], prefix: Prefix) -> list[NDArr
             torch.tensor(ids[None], device=device),
             attention_mask=_mask(model, visible[None], positions[None]),
             position_ids=torch.tensor(positions[None], device=device),
-            past_key_values=copy.deepcopy(prefix.cache),  # which grows
+            past_key_values=copy.deepcopy(prefix.cache),  # a copy, because the model appends to it
             use_cache=prefix.cache is not None,
             logits_to_keep=read,
         ).logits  # (1, tokens that are read, vocabulary)

@@ -1,4 +1,4 @@
-"""The driver tgi: continue texts by Hugging Face's Text Generation Inference, in its own protocol."""
+"""The driver tgi: continue texts by Hugging Face's server Text Generation Inference, in its own protocol."""
 
 from __future__ import annotations
 

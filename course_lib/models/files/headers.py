@@ -1,4 +1,7 @@
-"""Recognize model files by their names and headers, without reading the weights."""
+"""Recognize model files by their names and headers, without reading the weights.
+
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from course_lib.errors import CourseError
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 MIN_GGUF_BYTES = 24  # magic, version, tensor count, metadata count
 GGUF_ADAPTER = b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter"  # a field, of type string
-LFS_POINTER = b"version https://git-lfs"
+LFS_POINTER = b"version https://git-lfs"  # a file of Git LFS begins so until its content is fetched
 SINGLE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 WEIGHT_PATTERNS = [  # transformers reads the files of the first pattern that matches any
     re.compile(p)
     for p in (r"model\.safetensors", r"model-\d{5}-of-\d{5}\.safetensors", r"[^/]+\.safetensors")
 ]
-SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf|\.safetensors)")  # one of the files of a split model
 PIPELINE_FILE = "model_index.json"  # in a pipeline of diffusers, whose parts have a folder each
 PIPELINE_FILES = re.compile(  # without variants, such as model.fp16.safetensors
     r"model_index\.json|[^/]+/([^/]+\.(json|txt|model)"
@@ -94,8 +97,8 @@ def pickle_error(name: str) -> CourseError:
 def weight_paths(folder: Path) -> list[Path]:
     """Return the model's safetensors files: model.safetensors, or else the shards that the index names.
 
-    So does transformers; other files in the folder, such as consolidated.safetensors, are not read. Without
-    an index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
+    transformers does the same; other files in the folder, such as consolidated.safetensors, are not read.
+    Without an index, `weight_files` decides by the names. Raises CourseError for an unreadable index.
     """
     names = [path.name for path in folder.iterdir()]
     if SINGLE_FILE not in names and (folder / INDEX).is_file():

@@ -1,4 +1,8 @@
-"""Download the files that a model needs from the Hugging Face hub, and check each by its hash."""
+"""Download the files that a model needs from the Hugging Face hub, and check each by its hash.
+
+A source names a repository on the hub. A listing is the list of its files at one commit; a revision is a
+branch, a tag or a commit. GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from course_lib.models.files.hub_download import fetch_files, is_unsafe, list_fi
 from course_lib.models.files.hub_errors import HubUnreachable, describe_size, pull_command, wrap_errors
 from course_lib.models.schema.sources import HuggingFaceSource
 
-SIDECAR_FILES = re.compile(  # configuration, tokenizer, templates, modules of sentence-transformers
+SIDECAR_FILES = re.compile(  # files beside the weights: configuration, tokenizer, templates, pooling layers
     r"[^/]+\.(json|txt|jinja|model)|\d+_[^/]+/[^/]+\.(json|txt|safetensors)|additional_chat_templates/[^/]+\.jinja"
 )
 PICKLE_INDEX = re.compile(r".*\.(bin|h5|msgpack)\.index\.json")

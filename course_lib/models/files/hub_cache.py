@@ -34,7 +34,10 @@ SHA1 = re.compile(r"[0-9a-f]{40}")  # git's hash of a commit or of a file outsid
 
 
 class File(NamedTuple):
-    """Size in bytes and hash of a file (SHA-256 in Git LFS, otherwise git's SHA-1); None if unknown."""
+    """Size in bytes and hash of a file; None if unknown.
+
+    The hash is the SHA-256 of a large file (in Git LFS), otherwise git's SHA-1.
+    """
 
     size: int | None
     digest: str | None

@@ -65,7 +65,7 @@ def describe_size(count: int) -> str:
 def wrap_errors(source: HuggingFaceSource) -> Iterator[None]:
     """Convert what huggingface_hub raises to CourseError.
 
-    The original error is not chained, because a server's message may repeat the token.
+    The original error is not shown with it (`from None`), because a server's message may repeat the token.
     """
     try:
         yield

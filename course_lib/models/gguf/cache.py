@@ -1,4 +1,4 @@
-"""Cache the GGUF files written from model folders, so that a second load need not convert again."""
+"""Cache the GGUF files (for llama.cpp) written from model folders, so that they are converted only once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from course_lib.data import sha256
 from course_lib.models.gguf import architecture, tokenizer, vocabulary, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
-PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600
+PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600  # of folders with a file that is being written; their age
 METADATA_FILES = (
     "config.json",
     "generation_config.json",

@@ -26,8 +26,8 @@ SCALARS = dict(enumerate("BbHhIif?")) | {
     12: "d",
 }
 STRING, ARRAY = 8, 9  # the other GGUF type codes
-CONTROL = 3  # a type of token
-LENGTH = struct.Struct("<Q")
+CONTROL = 3  # GGUF's code for tokens that mark structure, such as <|im_end|>
+LENGTH = struct.Struct("<Q")  # before each string
 SHORT = 1024  # arrays of fewer numbers, such as one value per layer, are always decoded
 Items = bool | Set[int]  # all items of an array, none, or those with these indices
 MAX_DIMENSIONS = 4  # llama.cpp's limit for a tensor
@@ -43,15 +43,15 @@ class Header(NamedTuple):
 def control_tokens(path: Path) -> list[str]:
     """Return the texts of the tokens that mark structure, such as the beginning of a turn."""
     texts, kinds = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-    found = read_header(path, decode_arrays={kinds: True}).fields.get(kinds, ())
+    kind_of = read_header(path, decode_arrays={kinds: True}).fields.get(kinds, ())
     # Only these: the texts of all 49,000 tokens would take 4 MB.
-    wanted = {i for i, kind in enumerate(found) if kind == CONTROL}
+    wanted = {i for i, kind in enumerate(kind_of) if kind == CONTROL}
     return read_header(path, decode_arrays={texts: wanted}).fields.get(texts) or []
 
 
 @functools.cache
 def gguf_constants() -> Any:
-    """Return the module gguf.constants by itself: the package would import NumPy, 11 MB of a server."""
+    """Return the module gguf.constants without its package, which would import NumPy (11 MB of memory)."""
     package = importlib.util.find_spec("gguf")
     assert package is not None and package.origin is not None
     path = Path(package.origin).with_name("constants.py")

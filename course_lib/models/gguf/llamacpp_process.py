@@ -12,7 +12,7 @@ from typing import Any
 
 
 def start(order: dict[str, Any]) -> list[Any]:
-    """Load the model as often as there are instances.
+    """Load the model as often as there are instances. order: the line of JSON, with these fields.
 
     instances: For each instance, the fields of CommonParams by their dotted names. gpu: True requires a GPU,
     False forbids one, and None uses one if there is one. adapters: pairs of a GGUF file and its weight.

@@ -28,9 +28,12 @@ from course_lib.measure.hardware import computing_threads
 from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
+# A smaller model writes with one thread: a token is so little work that sleeping threads delay it (measured).
+ONE_WRITER_BYTES = 150_000_000
 LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
-STOP_SECONDS, END_SECONDS = 0.1, 5.0
-LOAD_MODES = {None: -1, True: 1, False: 0}  # low_cpu_mem_usage -> llama_load_mode: auto, mmap, none
+STOP_SECONDS, END_SECONDS = 0.1, 5.0  # between two looks at `stop`; for the process to end by itself
+# low_cpu_mem_usage -> llama_load_mode: automatic, mapped into memory (mmap), or read into it
+LOAD_MODES = {None: -1, True: 1, False: 0}
 MEAN_POOLING = 1  # a value of llama_pooling_type
 SEPARATOR = -1  # separates the texts of one tokenization request; no token has this id
 PROGRAM = Path(__file__).with_name("llamacpp_process.py")
@@ -52,14 +55,16 @@ class PrivateFolder:
 def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int) -> dict[str, Any]:
     """Fields of llama.cpp's CommonParams for one instance of a model."""
     embeds = spec.task == "text-embedding"  # llama.cpp must read a text in one piece to embed it
+    spins = os.environ.get("OMP_WAIT_POLICY", "").lower() == "active"
+    one_writer = file.stat().st_size < ONE_WRITER_BYTES and not spins
     return {
         "model.path": str(file),
         "model_alias": [spec.name],
         "n_parallel": slots,
         "n_ctx": slots * context,
-        "cpuparams.n_threads": threads,
-        "cpuparams_batch.n_threads": threads,
-        "cpuparams.poll": 0,  # no spinning, in builds without OpenMP
+        "cpuparams.n_threads": 1 if one_writer else threads,  # for one token
+        "cpuparams_batch.n_threads": threads,  # for several: a prompt, or the next tokens of several texts
+        "cpuparams.poll": 0,  # threads sleep while they wait (in builds without OpenMP)
         "cpuparams_batch.poll": 0,
         "n_threads_http": slots + 1,
         "load_mode": LOAD_MODES[spec.low_cpu_mem_usage],
@@ -98,7 +103,7 @@ class LlamaServer:
             slots = instances  # a vector would depend on the texts that are computed with it (measured)
         self.name, self.slots, self.threads = spec.name, slots, 1 if is_small else cores
         self._key = secrets.token_urlsafe()
-        self._running = list[str]()  # the address of each request that runs
+        self._running = list[str]()  # the address to which each running request was sent
         self._start(folder)
         has_sockets = hasattr(socket, "AF_UNIX")  # else by a port of this machine, which asks for the key
         order = {
@@ -149,7 +154,7 @@ class LlamaServer:
         return answer | ({"error": [*self._errors][-10:][0]} if "error" in answer and self._errors else {})
 
     def _exit_message(self) -> str:
-        """How the process ended, and its last words."""
+        """How the process ended, and its last lines of output."""
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -217,7 +222,7 @@ class LlamaServer:
 
     @functools.cached_property
     def added_ids(self) -> tuple[list[int], list[int]]:
-        """The special tokens that the file says stand before a text, [BOS] or [], and after it."""
+        """The special tokens before a text, [] or that for its beginning (BOS), and after it, by the file."""
         added = self.request("/tokenize", {"content": "", "add_special": True})["tokens"]
         before = int(added[:1] == self.tokenize([self.props["bos_token"]])[0])
         return added[:before], added[before:]

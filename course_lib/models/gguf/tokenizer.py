@@ -1,4 +1,8 @@
-"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids."""
+"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids.
+
+BOS and EOS are the tokens for the beginning and the end of a text. A chat template writes the turns of a
+conversation as a model reads them.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,25 @@ from course_lib.models.files.headers import read_json
 from course_lib.models.gguf.architecture import CONVERT, USE_TRANSFORMERS
 from course_lib.models.gguf.vocabulary import Difference, first_difference
 
-# llama.cpp's names for the ways to split a text before byte-level BPE, one for each way (llama-vocab.cpp)
+# BPE, byte-pair encoding, joins neighbouring parts of a text to tokens by a list of pairs, the merges. These
+# are llama.cpp's names for the ways to split a text before BPE on bytes, one for each way (llama-vocab.cpp).
 PRE_TOKENIZERS = (
     "gpt-2", "smollm", "llama-bpe", "qwen2", "smaug-bpe", "tekken", "deepseek-llm", "deepseek-coder",
     "deepseek-v3", "gpt-4o", "falcon", "seed-coder", "superbpe", "viking", "poro-chat",
 )  # fmt: skip
 KEY = "tokenizer.ggml."
-NORMALIZER = f"{KEY}normalizer"  # our own field: "NFC" if texts must be brought to this form first
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+NORMALIZER = f"{KEY}normalizer"  # the course's own field: "NFC" if texts must be brought to this form first
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a token for one byte, used where no other token fits (byte fallback)
 
 
 def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Return the GGUF fields of the folder's tokenizer, special tokens and chat template.
 
-    Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
-    Mistral, Gemma). llama.cpp's way to split texts is the first with which it gives the same ids as
-    transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
-    cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other tokenizers,
-    if there is no such way, and if the tokenizer does not fit the model.
+    Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (the library SentencePiece:
+    Llama 2, Mistral, Gemma). Of llama.cpp's ways to split texts, the first is chosen that gives the same ids
+    as transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which
+    llama.cpp cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other
+    tokenizers, if there is no such way, and if the tokenizer does not fit the model.
     """
     from transformers import AutoTokenizer
 

@@ -1,4 +1,7 @@
-"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids."""
+"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 from course_lib.errors import CourseError
 from course_lib.models.gguf.tokenizer import KEY, NORMALIZER
 
-# Regular expressions by which tokenizers split a text before BPE.
+# Regular expressions by which tokenizers split a text before BPE (byte-pair encoding) joins parts to tokens.
 END = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + END
 UPPER, LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
@@ -91,7 +94,7 @@ def _byte_level(fields: dict[str, Any], name: str) -> Any:
 
 
 def _with_byte_fallback(fields: dict[str, Any], types: list[int]) -> Any:
-    """Return the tokenizer of a SentencePiece vocabulary: BPE in which scores order the merges."""
+    """Return the tokenizer of a vocabulary of the library SentencePiece: BPE, merges ordered by scores."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers.tokenization_utils_base import generate_merges
 

@@ -1,4 +1,7 @@
-"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers."""
+"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from typing import Any, NamedTuple
 from course_lib.errors import CourseError
 
 USE_FOLDER = "use the model's own folder with safetensors"
-CONTEXT = 64  # tokens
+CONTEXT = 64  # tokens; of the empty model into which the vocabulary is put
 WIDTH = 32  # the width of the smallest model that llama.cpp loads with a vocabulary
 SPECIAL_TYPES = (3, 4)  # gguf.TokenType CONTROL and USER_DEFINED
-TEXTS = (
+TEXTS = (  # on which tokenizers often differ
     "The quick brown fox jumps over the lazy dog. It's he'LL we've I'm THEY'RE don't",
     "1 12 123 1234 12345 1,234.56 -7 3.14159e-10 0x1F 50% ½ ² ٣ １２３ v2.0.1 2026-11-29",
     "하늘은행 계좌의 수수료는 3,500원입니다. 송금 한도: 1일 500만원",
@@ -30,7 +33,7 @@ TEXTS = (
     *(" " * n + "x" for n in range(1, 40)),
     *("a" + "\n" * n for n in range(1, 9)),
 )
-PIECES = (
+PIECES = (  # of which further texts are made at random
     *"abcEFxyz \t\n01239'’.,;:—!?-()[]{}<>/\\@#$%^&*_+=~`|\"하늘은행é́😀½²٣中文я\u00a0\u3000",
     *("'s", "'LL", " the", "The", "123", "45678", "  ", "   ", "\r\n", "\n\n", " \n", "한글", "하", "ing"),
 )
@@ -63,7 +66,7 @@ def probing_texts(fields: dict[str, Any], count: int = 240) -> list[str]:
     special = [token for token, kind in zip(tokens, types, strict=True) if kind in SPECIAL_TYPES]
     mixtures = ["".join(rng.choices(PIECES, k=rng.randrange(1, 14))) for _ in range(count)]
     marked = [f"a{s}b {s} c\n{s}" for s in rng.sample(special, min(len(special), 40))]
-    readable = [
+    readable = [  # tokenizers write Ġ or ▁ for a space, and Ċ for a line break
         t.replace("Ġ", " ").replace("Ċ", "\n").replace("▁", " ") for t in rng.choices(tokens, k=count)
     ]
     of_tokens = ["".join(readable[i : i + 3]) for i in range(0, count, 3)]

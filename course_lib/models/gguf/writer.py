@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")  # bits per weight: 32, 16, 16, 8.5, 4.5
-K_QUANTS = ("q4_k_m", "q5_k_m", "q6_k")  # only llama.cpp's own program writes them
+K_QUANTS = ("q4_k_m", "q5_k_m", "q6_k")  # types in super-blocks, which only llama.cpp's own program writes
 BLOCK, SUPER_BLOCK = 32, 256  # weights that share a scale in q8_0 and q4_0, and in the K-quants
 MAX_F16, MAX_F32 = 65504.0, 3.4028235e38
 # the largest weight: the scale of a block, weight / 127 or weight / 8, is stored in 16 bits
@@ -128,7 +128,8 @@ def _add_tensors(writer: Any, folder: Path, architecture: Architecture, weight_t
 def _is_redundant(name: str, path_of: dict[str, Path], architecture: Architecture) -> bool:
     """Whether other data determine a tensor: frequencies in old files, or a head equal to the embeddings.
 
-    As in transformers, a head that differs from the embeddings counts, even if config.json ties them.
+    The head is the output layer. As in transformers, one that differs from the embeddings is kept, even if
+    config.json says that they share a matrix.
     """
     if name != "lm_head.weight" or not architecture.config["tie_word_embeddings"]:
         return name.endswith("rotary_emb.inv_freq")

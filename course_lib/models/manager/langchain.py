@@ -1,4 +1,8 @@
-"""LangChain chat models and embeddings, and rerankers, on top of the models of a ModelManager."""
+"""LangChain chat models and embeddings, and rerankers, on top of the models of a ModelManager.
+
+An engine is a loaded model. A turn is a message of a conversation, as an engine takes it. A specification
+(ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -184,8 +188,8 @@ class ChatModel(BaseChatModel):
 
         schema: the pydantic class; or, for dicts, a JSON schema or a TypedDict. The runnable answers as a
         whole, also in a stream, and raises CourseError for an answer that max_output_length cuts; with
-        include_raw, that is the `parsing_error`. Raises Unsupported if the driver cannot enforce a schema,
-        InputError for another type of schema and for unknown options, SpecError for a bad schema.
+        include_raw, it returns this error as `parsing_error`. Raises Unsupported if the driver cannot enforce
+        a schema, InputError for another type of schema and for unknown options, SpecError for a bad schema.
         """
         if kwargs:
             what = f"unknown options: {', '.join(kwargs)}; there are schema and include_raw"

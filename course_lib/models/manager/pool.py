@@ -1,6 +1,7 @@
 """Keep loaded models in memory: load each once, share it, and unload it when idle or when memory runs short.
 
-A specification (ModelSpec) declares a model; an engine is a loaded model.
+A specification (ModelSpec) declares a model; an engine is a loaded model. An adapter model is a model with
+LoRA adapters, which shares the weights of its base model.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ class ModelPool:
         # by ModelSpec.key(), least recently used first
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._dropped_in_use: list[_Entry] = []  # to be closed when their last user is done
-        self._change = threading.Condition()
-        self._reaper: threading.Thread | None = None
+        self._change = threading.Condition()  # the lock of all entries; notified when one of them changes
+        self._reaper: threading.Thread | None = None  # unloads models when their keep_alive ends
 
     @contextmanager
     def use_resolved(self, spec: ModelSpec, keep_alive: float | None = None) -> Iterator[Engine]:
-        """Like `use`, for a specification that `registry.spec` has already resolved."""
+        """Like `ModelManager.use`, for a specification that `Registry.spec` has returned."""
         entry = self._acquire(spec)
         assert entry.engine is not None
         try:
@@ -98,7 +99,7 @@ class ModelPool:
         self._close(closing)
 
     def is_loaded(self, spec: ModelSpec) -> bool:
-        """Whether the model of a specification that `registry.spec` has resolved is loaded."""
+        """Whether the model of a specification that `Registry.spec` has returned is loaded."""
         with self._change:
             entry = self._entries.get(spec.key())
         return entry is not None and entry.engine is not None

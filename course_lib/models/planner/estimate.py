@@ -4,7 +4,9 @@ The sizes of weights, embeddings, norms and KV cache are computed for the driver
 model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
 itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 400 bytes a token, measured);
 and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
-one instance of the model; `load` may start one instance per core for a model below 64 MB.
+one instance of the model; `load` may start one instance per core for a model below 64 MB. The KV cache holds
+the keys and values that a model has computed for earlier tokens. An encoder reads a text and gives vectors or
+labels, but generates no text.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ MIB = 2**20
 GIB = 2**30
 BITSANDBYTES = QUANTIZATIONS["huggingface"]  # bitsandbytes quantizes only the matrices of the layers
 FORMATS = (*(m for m in BASES if m not in WHOLE), "nf4", "fp4", "int8", *WHOLE)
-PURE = ("q4_0",)  # the course writes it without the mixture of llama.cpp, in which the output has q6_k
+PURE = ("q4_0",)  # the course writes all matrices in this type; llama.cpp's program gives the output q6_k
 DEFAULT_FORMAT, DEFAULT_CONTEXT = "q4_0", 4096
 
 
@@ -35,7 +37,7 @@ DEFAULT_FORMAT, DEFAULT_CONTEXT = "q4_0", 4096
 class Plan:
     """The bytes that a model needs while it processes `batch` texts of `context` tokens each.
 
-    weights: The matrices of the layers. kv: The KV cache. overhead: The engine's other buffers.
+    weights: The matrices of the layers. kv: The KV cache. overhead: The driver's other buffers.
     idle: The bytes, out of `weights`, of the experts that one token does not use.
     """
 
@@ -109,16 +111,14 @@ def plan(
     """Return the memory plan of a model, given by the name of a known model, or as a folder or .gguf file.
 
     weight_format: One of FORMATS. nf4, fp4 and int8 are for transformers with bitsandbytes; the unquantized
-    formats for both drivers (by default transformers); the others for llama.cpp. By default the
-    files' own format, whose tensors are counted; else q4_0 (float32 for an encoder). By llama.cpp's rules,
-    some matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned as the course writes
-    it, with one type for all.
-    context: By default 4,096 tokens, or the training's if they are fewer.
-    precision: The type of the weights that bitsandbytes does not quantize, by default bfloat16 (on a CPU,
-    `load` uses float32).
-    kv: The type of llama.cpp's KV cache: float16 (default), float32, bfloat16, q8_0 or q4_0. In transformers
-    the cache has the type of the unquantized weights.
-    Raises CourseError for invalid combinations, and for a context longer than the model supports.
+    formats are for both drivers (by default transformers); the others are for llama.cpp. By default the
+    format of the model's files, whose tensors are then counted; without files q4_0 (float32 for an encoder).
+    By llama.cpp's rules, some matrices of a mixture such as q4_k_m get more bits; a folder in q4_0 is planned
+    as the course writes it, with one type for all. context: By default 4,096 tokens, or the training's if
+    they are fewer. precision: The type of the weights that bitsandbytes does not quantize, by default
+    bfloat16 (on a CPU, `load` uses float32). kv: The type of llama.cpp's KV cache: float16 (default),
+    float32, bfloat16, q8_0 or q4_0. In transformers the cache has the type of the unquantized weights. Raises
+    CourseError for invalid combinations, and for a context longer than the model supports.
     """
     files = stored(model) if weight_format is None else None
     if files and driver not in (None, files.driver):

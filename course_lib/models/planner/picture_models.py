@@ -1,4 +1,7 @@
-"""The sizes of well-known models that draw pictures, by component."""
+"""The sizes of well-known models that draw pictures, by component.
+
+A text encoder turns the prompt into vectors.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from course_lib.models.planner.memory import BITS_OF
 
 
 class Component(NamedTuple):
-    """A text encoder, the transformer (or UNet), or the VAE of a model. pictures.yaml explains the fields."""
+    """A text encoder, the network that removes noise (transformer or UNet), or the VAE, which makes pixels.
+
+    parameters: the weights, of which `linear` can be quantized. kept: weights that stay in float32 while the
+    others have float16. activations: values at the peak of a pass, constant and per pixel, as bytes in 16
+    bits. upcast: whether it computes in float32 where the others have float16.
+    """
 
     parameters: int
     linear: int

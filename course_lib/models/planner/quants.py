@@ -1,8 +1,9 @@
 """Which type llama.cpp gives to each matrix of a quantized model, and the bytes that follow.
 
-The rules are those of llama_tensor_get_type in llama.cpp's src/llama-quant.cpp (version b11434), without an
-importance matrix. A mixture such as q4_k_m gives more bits to the matrices that need them. Norms and the
-router of experts are not quantized.
+The rules are those of llama_tensor_get_type in llama.cpp's src/llama-quant.cpp (version b11434), for a file
+written without an importance matrix (measured data about which weights matter most). A mixture such as q4_k_m
+gives more bits to the matrices that need them. Norms are not quantized, nor is the router, which chooses
+among the experts of a layer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BLOCKS = {"q2_k": 256, "q3_k": 256, "q4_k": 256, "q5_k": 256, "q6_k": 256}  # we
 SMALL_BLOCK = 32
 # The type for rows that are not a multiple of 256 weights.
 FALLBACK = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
-WHOLE = ("float32", "float16", "bfloat16")
+WHOLE = ("float32", "float16", "bfloat16")  # not quantized
 # Mixtures that store attn_output in q5_k if the model has eight experts.
 EIGHT_EXPERTS_OUTPUT = ("q2_k", "q3_k_s", "q3_k_m", "iq4_nl", "q4_k_s", "q4_k_m")
 
@@ -91,6 +92,7 @@ def _type(sizes: Architecture, mixture: str, name: str, layer: int, pure: bool) 
         return "float32"
     if pure or kind in WHOLE:
         return kind
+    # Mixtures give more bits to the first and last eighth of the layers, and to every third between them.
     more = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
     if name in ("attn_v", "attn_qkv"):
         return _value_type(sizes, mixture, layer, more)
@@ -115,7 +117,7 @@ def _type(sizes: Architecture, mixture: str, name: str, layer: int, pure: bool) 
 
 
 def _value_type(sizes: Architecture, mixture: str, layer: int, more: bool) -> str:
-    """Return the type of the matrix of values, which is the most sensitive one."""
+    """Return the type of the matrix of values, which is the most sensitive one. more: see `_type`."""
     if sizes.experts == 8:
         return "q8_0"
     kind, grouped = BASES[mixture], sizes.heads // sizes.kv_heads >= 4

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from course_lib.models.schema.json_schema import check_keywords, check_size
 from course_lib.models.schema.validation import Frozen, validate
 
-MAX_STOPS = 16
+MAX_STOPS = 16  # stop texts of a call
 Stop = Annotated[str, StringConstraints(min_length=1)]
 
 

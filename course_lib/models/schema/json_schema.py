@@ -1,4 +1,4 @@
-"""Check that a JSON schema for answers says something, and that llama.cpp compiles it in about .1 seconds."""
+"""Check that a JSON schema for answers excludes some, and that llama.cpp compiles it in about .1 seconds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEYWORDS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "on
 def check_keywords(schema: dict[str, Any]) -> dict[str, Any]:
     """Return `schema`. Raises ValueError for one that any JSON matches, such as {"city": "string"}.
 
-    {} is allowed: it says so.
+    {} is allowed, because it obviously matches any JSON.
     """
     if schema and not any(keyword in schema for keyword in KEYWORDS):
         raise ValueError(

@@ -1,4 +1,7 @@
-"""The part of a model's declaration that is about pictures: architectures, and parameters of drawing."""
+"""The part of a model's declaration that is about pictures: architectures, and parameters of drawing.
+
+An architecture is a kind of network, such as flux, which draws, or esrgan, which enlarges.
+"""
 
 from __future__ import annotations
 
