@@ -85,7 +85,7 @@ def library() -> dict[str, Origin]:
 
 
 def packaged() -> list[catalog.Entry]:
-    """Return the models from pip packages that the server can run: GGUF files, and folders of embedders."""
+    """Return the models from pip packages that the server can run: GGUF files, and embedding models."""
     entries = [entry for entry in catalog.entries() if entry.package]
     return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
 

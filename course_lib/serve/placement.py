@@ -50,9 +50,9 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     larger of num_ctx and the setting (without a setting, MIN_TOKENS). If the number of slots is not set, it
     is MAX_SLOTS, or fewer if memory is short.
 
-    Raises ApiError, with the needed memory, if a GGUF model does not fit into MEMORY_SHARE of the free
-    memory. The memory of embedding models in safetensors is not checked. Raises CourseError if the model's
-    files are missing.
+    Raises ApiError, with the needed memory, if a model for llama.cpp (GGUF) does not fit into MEMORY_SHARE of
+    the free memory. The memory of embedding models in safetensors is not checked. Raises CourseError if the
+    model's files are missing.
     """
     import psutil
 

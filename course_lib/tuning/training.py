@@ -45,7 +45,7 @@ from course_lib.tuning.run_folder import (
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # CPU, CUDA, MPS
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # on CPU, NVIDIA, Apple
 T = TypeVar("T")
 
 

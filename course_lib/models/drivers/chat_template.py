@@ -103,7 +103,7 @@ def has_chat_template(path: Path) -> bool:
 
 
 def refuse_base_model(spec: ModelSpec) -> None:
-    """Raise CourseError for a chat with a base model or an encoder, if the catalogue or its files show it."""
+    """Raise CourseError for a chat with a model that cannot chat, if the catalogue or its files show it."""
     if spec.task != "chat-completion":
         return
     path = spec.source.path.expanduser() if isinstance(spec.source, LocalSource) else None
@@ -130,7 +130,7 @@ def check_chat(name: str, has_template: bool) -> None:
 def token_ids(parts: Sequence[str], tokenize: Tokenize) -> list[int]:
     """The token ids of a conversation that `ChatTemplate.render` has split into parts.
 
-    Each part is tokenized after a line break, which is removed again, so that a SentencePiece tokenizer puts
+    Each part is tokenized after a line break, which is removed again, so that tokenizers like Llama 2's put
     no space before its first word.
     """
     ids, (newline,) = tokenize(parts[:1], True)[0], tokenize(["\n"], True)

@@ -214,7 +214,7 @@ class Engine(ABC):
 
     @property
     def device(self) -> str:
-        """Where the model runs: cpu, cuda, mps, or the address of a server."""
+        """Where the model runs: cpu, cuda (NVIDIA's GPUs), mps (Apple's), or the address of a server."""
         return "cpu"
 
     def count_tokens(self, prompt: Prompt) -> int:

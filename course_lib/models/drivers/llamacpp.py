@@ -145,7 +145,7 @@ class LlamaCpp(Engine):
         return self._all_ids([as_prompt(prompt, "prompt")])[0]
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
+        """The token ids of each prompt, by one request, unless a turn contains a name such as <|im_end|>."""
         parts = [self._parts(p) for p in prompts]
         if all(len(p) == 1 for p in parts):
             rows = self._tokenize([p[0] for p in parts])

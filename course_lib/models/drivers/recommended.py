@@ -1,4 +1,4 @@
-"""The sampling options that a model's author recommends. The course shows them; no driver applies them.
+"""The sampling options that a model's author recommends. The course shows them, and applies none by itself.
 
 For an option that a call leaves out, transformers would take the value in the folder's
 generation_config.json, and llama.cpp the one in the GGUF file. Here it has the default of the class

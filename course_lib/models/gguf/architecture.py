@@ -31,7 +31,7 @@ CLASSES = {  # class of transformers -> architecture of llama.cpp
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
 }
-# llama.cpp: every n-th layer of Gemma attends to the whole text, the others to a sliding window
+# llama.cpp: every n-th layer of Gemma attends to the whole text, the others to the latest tokens (the window)
 LAYERS_PER_FULL_ATTENTION = {"gemma2": 2, "gemma3": 6}
 LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}  # llama.cpp scales the attention of the 27B models differently
 

@@ -94,7 +94,7 @@ def _byte_level(fields: dict[str, Any], name: str) -> Any:
 
 
 def _with_byte_fallback(fields: dict[str, Any], types: list[int]) -> Any:
-    """Return the tokenizer of a SentencePiece vocabulary: BPE in which scores order the merges."""
+    """Return the tokenizer of a vocabulary of the library SentencePiece: BPE, merges ordered by scores."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers.tokenization_utils_base import generate_merges
 

@@ -37,7 +37,7 @@ DEFAULT_FORMAT, DEFAULT_CONTEXT = "q4_0", 4096
 class Plan:
     """The bytes that a model needs while it processes `batch` texts of `context` tokens each.
 
-    weights: The matrices of the layers. kv: The KV cache. overhead: The engine's other buffers.
+    weights: The matrices of the layers. kv: The KV cache. overhead: The driver's other buffers.
     idle: The bytes, out of `weights`, of the experts that one token does not use.
     """
 

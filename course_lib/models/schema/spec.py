@@ -65,7 +65,7 @@ QUANTIZATIONS = {  # driver (the software that runs a model) -> the quantization
 
 
 class Adapter(Frozen):
-    """A LoRA adapter saved by PEFT, and its weight.
+    """A LoRA adapter saved by the library peft, and the factor by which it is multiplied, its weight.
 
     A string in place of the fields is the source: a path, the name of a shipped adapter, or a hub id.
     """
