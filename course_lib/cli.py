@@ -1,4 +1,7 @@
-"""The command-line interface `course`: its commands and options, and the printing of errors with fixes."""
+"""The command-line interface `course`: its commands and options, and the printing of errors with fixes.
+
+A tier is a set of models, one for each purpose in the chapters; a GGUF file holds a model for llama.cpp.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def find_workspace() -> Path:
 
 WORKSPACE = find_workspace()
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # to learn from, to choose by, to measure with
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 PICTURES = ("card", "sign", "ticket", "chart")

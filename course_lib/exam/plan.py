@@ -33,9 +33,10 @@ class Exam:
     """The size of an exam: its questions, its time, and how much is read and written per question.
 
     passages: passages in a prompt. passage_tokens: tokens of one passage with its title. question_tokens:
-    tokens of the question, its options and the instructions. search_seconds: time to find and rerank the
-    passages; the default is that of a model that reranks 25 passages on two cores (benchmarks/README.md,
-    "Reranking"). Raises CourseError for numbers below 1; passages and search_seconds may be 0.
+    tokens of the question, its options and the instructions. search_seconds: time to find the passages
+    and to sort them again (rerank); the default is that of a model that reranks 25 passages on two cores
+    (benchmarks/README.md, "Reranking"). Raises CourseError for numbers below 1; passages and search_seconds
+    may be 0.
     """
 
     questions: int = 515
@@ -147,7 +148,8 @@ def plan_exam(
     """Return the plan of an exam. The other arguments and the errors are those of the planner's `plan`.
 
     driver: the software that runs the model; the published runs on cards were made with llama.cpp. Also
-    raises CourseError if a prompt and its answer are longer than the model's context.
+    raises CourseError if a prompt and its answer are longer than the model's context, the most tokens that it
+    takes.
     """
     exam = exam or Exam()
     sizes = architecture(model)

@@ -39,8 +39,8 @@ def reading(
 ) -> Work:
     """Return the work of reading `batch` prompts of `tokens` tokens each. Other arguments: as for `plan`.
 
-    llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the weights for each chunk; transformers reads
-    all at once.
+    driver: the software that runs the model. llama.cpp reads PROMPT_CHUNK tokens at a time, and fetches the
+    weights for each chunk; transformers reads all at once.
     """
     needed = plan(model, weight_format, tokens, batch, driver=driver)
     sizes = _language_model(model)
@@ -107,12 +107,14 @@ def _attention_flops(sizes: Architecture, full: int, windowed: int) -> int:
 def _weight_bytes(sizes: Architecture, needed: Plan, tokens: int) -> float:
     """Return the bytes of the weights that are fetched for `tokens` tokens together.
 
-    Of input embeddings that are stored apart from the output matrix (untied) only the rows of these tokens
-    are read, which count as 0. In a mixture of experts each token chooses a few of several matrices, the
-    experts. Those that no token chose are not read; the formula assumes that all are chosen equally often.
+    Of input embeddings (the table of the tokens' vectors) that are stored apart from the output matrix
+    (untied) only the rows of these tokens are read, which count as 0. In a mixture of experts each token
+    chooses a few of several matrices, the experts. Those that no token chose are not read; the formula
+    assumes that all are chosen equally often.
     """
     embeddings = needed.embeddings if sizes.tied else needed.embeddings / 2
     unread = 0.0
     if needed.idle:  # bytes of the experts that one token does not choose
         unread = needed.idle * (1 - sizes.experts_used / sizes.experts) ** (tokens - 1)
+    # norms: the factors by which layers scale their vectors.
     return needed.weights - unread + embeddings + needed.norms

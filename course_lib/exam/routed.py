@@ -30,7 +30,8 @@ ADAPTER_WEIGHT = 0.5  # of the adapter's log-probability of an option; the base 
 # the answer; the logit of "the handbook states what is asked" (`rag.topics`).
 SIGNAL_WEIGHTS = (21.0, -0.902, 1.12, 1.71)
 INTERCEPT = -17.2
-# An answer with a lower logit becomes a refusal, as for 98% of what has no answer, in cross-validation.
+# An answer with a lower logit becomes a refusal, as for 98% of what has no answer, in cross-validation: with
+# weights that were fitted to other questions than the judged ones.
 MIN_LOGIT = 1.0
 
 

@@ -33,7 +33,7 @@ class Reader:
         self.engine, self.retriever = engine, retriever
 
     def prompt(self, question: ExamQuestion) -> str:
-        """Return the prompt with as many found passages as fit into the context beside the answer."""
+        """Return the prompt with as many found passages as the model takes in, with room for the answer."""
         documents = self.retriever.invoke(question.question) if self.retriever is not None else []
         sources = [Source(d.metadata.get("title", str(d.id)), d.page_content) for d in documents]
         room = self.engine.context - MAX_ANSWER_TOKENS

@@ -33,8 +33,8 @@ def timeline(arrived: Sequence[float], *, x: str, title: str) -> Picture:
 def cut_prompt(tokens: int, context: int, parts: Sequence[tuple[str, int]]) -> Picture:
     """Draw a prompt of named parts (name, tokens), above what is left when its beginning is cut off.
 
-    Describe in the text below the figure: which parts are lost. Raises ValueError unless the parts add up to
-    `tokens` and `context` is less.
+    Describe in the text below the figure: which parts are lost. context: the tokens that the model reads.
+    Raises ValueError unless the parts add up to `tokens` and `context` is less.
     """
     if sum(size for _, size in parts) != tokens or not 0 < context < tokens:
         raise ValueError(f"{parts} in {context}: the parts must add up to {tokens}, more than the context")
@@ -97,8 +97,8 @@ def packed_block(codes: Sequence[int], scale: float) -> Picture:
 def shared_heads(heads: int, kv_heads: int) -> Picture:
     """Draw which attention heads share a KV head, that is, stored keys and values (grouped-query attention).
 
-    Describe in the text below the figure: how many heads share one. Raises ValueError unless kv_heads divides
-    heads.
+    A head is a part of a layer that compares tokens. Describe in the text below the figure: how many share
+    one. Raises ValueError unless kv_heads divides heads.
     """
     if not 0 < kv_heads <= heads or heads % kv_heads:
         raise ValueError(f"{heads} heads cannot share {kv_heads} KV heads evenly")

@@ -1,4 +1,4 @@
-"""Load the training examples of the chapter on LoRA adapters (05): a knowledge set and a style set.
+"""Load the examples of chapter 05, which adapts models by training (LoRA): a knowledge set and a style set.
 
 The knowledge set teaches facts from the handbook of Haneul Bank, the course's fictional bank. Its questions
 are worded differently from all of `data.load_questions`. The style set teaches a model to answer in JSON. It
@@ -105,7 +105,7 @@ def questions_about_passages(
 
 
 def other_handbooks(count: int | None = None) -> list[str]:
-    """Return pages from the handbooks of other banks, to measure by perplexity what an adapted model forgot.
+    """Return pages from the handbooks of other banks, to measure what an adapted model has forgotten.
 
     count: how many of the 20 pages to return; by default all. Raises CourseError for more, and altered files.
     """

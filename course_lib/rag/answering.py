@@ -118,7 +118,7 @@ def answer_with(
     passages: Mapping[str, Passage],
     n: int,
 ) -> list[Answered]:
-    """Answer each question from `n` passages (see `given_passages`) with greedy decoding."""
+    """Answer each question from `n` passages (see `given_passages`), always with the most likely token."""
     prompts = [format_for(model, prompt_for(q, given_passages(q, passages, n))) for q in questions]
     predictions = model.generate(prompts, max_output_length=MAX_ANSWER_TOKENS)
     return [Answered(q, p, exact_match(p, q.answer)) for q, p in zip(questions, predictions, strict=True)]

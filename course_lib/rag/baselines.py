@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 class LinearClassifier(Classifier):
     """A linear classifier on embeddings, fitted by `fit`.
 
-    embeddings: any LangChain Embeddings. C: the inverse strength of regularisation. words: 0 for logistic
-    regression on the embeddings alone; above 0, the weight of TF-IDF features of words and of parts of words
-    beside them, with a support vector machine (Fan et al. 2008), which is faster on so many features.
+    embeddings: any LangChain Embeddings. C: the higher, the closer the fit to the training texts. words: 0
+    for logistic regression on the embeddings alone; above 0, the weight of TF-IDF features of words and of
+    parts of words beside them, with a support vector machine (Fan et al. 2008), which is faster on so many
+    features.
     """
 
     embeddings: Embeddings
@@ -141,7 +142,9 @@ class KernelClassifier(Classifier):
 
 @dataclass(repr=False)
 class AveragedClassifier(Classifier):
-    """The weighted mean of the calibrated probabilities of other classifiers, which are fitted.
+    """The weighted mean of the calibrated probabilities of other classifiers, which must be fitted.
+
+    Calibrated: adjusted so that predictions with confidence p are right in a share p of the cases.
 
     weights: one for each of `parts`; they are scaled to the sum 1.
     """

@@ -1,6 +1,7 @@
 """Classify texts by similar labelled texts: the interface of all classifiers, and `RAGLLMClassifier`.
 
-RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels.
+RAGLLMClassifier retrieves the nearest labelled examples, and a language model chooses among their labels. A
+driver is the software that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class NeighbourClassifier(Classifier):
 class RAGLLMClassifier(NeighbourClassifier):
     """A language model that reads the nearest labelled texts and chooses among their labels.
 
-    model_name: a role, name, path or hub id, as for `ModelManager.get_chat_model`. device: such as "cuda".
+    model_name: a role such as chat, a name, a path or an id on the Hugging Face hub. device: such as "cuda".
     k: how many neighbours the model reads. weight: 1 for the model's choice alone; below 1, its probabilities
     are blended with the neighbours' votes: P(model)^weight x P(votes)^(1 - weight). manager: by default the
     shared model manager. other options: template, temperature, threshold, label_field.

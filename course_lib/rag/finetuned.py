@@ -121,7 +121,7 @@ class FineTunedClassifier(Classifier):
 
 
 class _Network(torch.nn.Module):
-    """An encoder, and a vector for each label."""
+    """An encoder (the embedding model), and a vector for each label."""
 
     def __init__(self, encoder: Any, labels: NDArray[np.float32]) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Answer questions from documents: search, rerank, build a prompt that fits, generate, check, cite.
 
-`RAGPipeline` is a LangChain Runnable from a question to an answer with its sources.
+`RAGPipeline` is a LangChain Runnable from a question to an answer with its sources. A driver is the software
+that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def split_text(text: str, tokenizer: TokenSpans, *, max_tokens: int = 512, overl
     special tokens. overlap: A chunk repeats the last complete sentences of the previous one if they have at
     most this many tokens, except after a heading. A sentence that is too long for a chunk is split between
     lines or table cells, else between words, else between characters. Raises CourseError for sizes out of
-    range, and for a text with an unpaired surrogate.
+    range, and for a text that UTF-8 cannot write.
 
     >>> import re
     >>> words = TokenSpans(lambda text: [match.span() for match in re.finditer(r"\\S+", text)])

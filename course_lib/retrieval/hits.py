@@ -46,7 +46,7 @@ class HybridHit(FusedHit):
         return Document(id=self.id, page_content=self.document.page_content, metadata=metadata)
 
     def explain(self, lexical: Explanation) -> str:
-        """Explain the rank in a sentence. lexical: The explanation of the document's BM25 score."""
+        """Explain the rank in a sentence. lexical: The explanation of its BM25 score (search by words)."""
         words = ", ".join(f"{t.term!r} {t.score:.2f}" for t in lexical.terms[:4])
         rank = f"{self.id} is number {self.rank}"
         if self.previous_rank is not None:

@@ -1,4 +1,4 @@
-"""The documents of a hybrid search, held in two indexes: a lexical one (BM25) and a dense one (vectors).
+"""The documents of a hybrid search, in two indexes: a lexical one (words, BM25) and a dense one (vectors).
 
 `HybridIndex` adds and deletes documents in both, and collects the candidates of both for a query.
 `hybrid.HybridRetriever` ranks these candidates.

@@ -262,6 +262,8 @@ def difference(
 ) -> Difference:
     """Compare systems A and B by a paired bootstrap over queries (Sakai 2006, doi:10.1145/1148170.1148261).
 
+    It computes the mean difference for random resamples of the queries; the interval contains most of them.
+
     a, b: query id -> value of a metric, as in `Evaluation.values[name]`. coverage: The confidence level of
     the interval. Raises CourseError if the queries are not the same.
     """

@@ -90,8 +90,8 @@ def rerank(
 
     reranker: None keeps the order given. search_scores: The search's score for each text, needed by
     `Weighted`. Warns with EqualScoresWarning if all scores are equal but the texts are not. Raises
-    CourseError for a k below 1, a query for the reranker without a letter or digit, half of a surrogate
-    pair, scores that are not finite, a wrong number of scores, and a string as `texts`.
+    CourseError for a k below 1, a query for the reranker without a letter or digit, a text that UTF-8
+    cannot write, scores that are not finite, a wrong number of scores, and a string as `texts`.
 
     >>> class Length:
     ...     def rerank(self, query, texts):

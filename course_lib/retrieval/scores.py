@@ -1,4 +1,4 @@
-"""The formulas of BM25, used by `bm25`: each query term in a document adds idf x tf_weight to its score.
+"""The formulas of BM25, search by words: each query term in a document adds idf x tf_weight to its score.
 
 idf is higher for rarer terms. tf_weight grows with the number of occurrences, ever more slowly, and is higher
 in short documents. Kamphuis et al. 2020 (doi:10.1007/978-3-030-45442-5_4) compare the variants. Lucene is a

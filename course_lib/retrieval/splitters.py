@@ -1,4 +1,4 @@
-"""Make the function that splits texts into chunks of the length that an embedder reads. Used by `dense`."""
+"""Make the function that splits texts into chunks as long as an embedding model reads. Used by `dense`."""
 
 from __future__ import annotations
 

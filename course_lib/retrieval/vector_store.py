@@ -30,9 +30,10 @@ class StoreRetriever:
     first.
 
     score_type: The meaning of the store's scores. "relevance": The store itself converts them to 0..1.
-    "similarity": Higher is better. "distance": Lower is better. min_score: The lowest possible score, for
-    theoretical min-max fusion; 0 for relevance. LangChain's FAISS has relevances below 0: use
-    score_type="distance", min_score=-4 for it, because squared distances of unit vectors are at most 4.
+    "similarity": Higher is better. "distance": Lower is better. min_score: The lowest possible score, by
+    which `fusion.theoretical_min_max` scales scores; 0 for relevance. LangChain's FAISS has relevances below
+    0: use score_type="distance", min_score=-4 for it, because squared distances of unit vectors are at most
+    4.
 
     id_filter: A function from ids to keyword arguments of the store's search that restrict it to these ids,
     e.g. `lambda ids: {"expr": f"id in {sorted(ids)}"}` for Milvus. Without it a filtered search requests more

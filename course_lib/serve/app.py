@@ -73,7 +73,7 @@ def application(worker: Worker) -> ASGIApp:
         ),
         *(Route(path, _guarded(worker, _query(worker, f)), methods=["GET"]) for path, f in QUERIES),
         Route(
-            "/api/blobs/{digest}",
+            "/api/blobs/{digest}",  # an uploaded file, by its SHA-256
             _guarded(worker, partial(blob, worker.store, worker.uploads)),
             methods=["HEAD", "POST"],
         ),
@@ -92,12 +92,12 @@ def application(worker: Worker) -> ASGIApp:
             *filter(None, re.split(r"[\s,]+", os.environ.get("OLLAMA_ORIGINS", ""))),
         ]
     )
-    everything: dict[str, Any] = {
+    permissions: dict[str, Any] = {  # of web pages from these origins
         "allow_methods": ["*"],
         "allow_headers": ["*"],
         "allow_private_network": True,
     }
-    return LocalOnlyMiddleware(CORSMiddleware(app, allow_origin_regex=origins, **everything), origins)
+    return LocalOnlyMiddleware(CORSMiddleware(app, allow_origin_regex=origins, **permissions), origins)
 
 
 async def _running(_: Request) -> Response:

@@ -1,4 +1,7 @@
-"""Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason."""
+"""Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason.
+
+The store is the server's folder of models.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ SAMPLERS = ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"]  # i
 class CompletionRequest:
     """A prompt to complete and its options.
 
-    prompt: The turns of a chat, or a raw text, which is used without a chat template; names of special tokens
+    prompt: The turns of a chat, or a raw text, which the model reads as it is; names of special tokens
     in it become these tokens. sampling: Further sampling options, by Ollama's names. logprobs: The number of
     alternatives to report for each token (None: report no probabilities). num_ctx: The maximum number of
     tokens of prompt and answer together (None: the model's context length). num_predict: The maximum number

@@ -1,7 +1,8 @@
 """POST /api/create: make the user's own models from uploaded GGUF files or from models in the store.
 
-A tag is the store's record of a model under one name. The library lists the models that can be pulled. A
-digest is the SHA-256 of a file. A Modelfile is Ollama's text file that describes a model to make.
+The store is the server's folder of models, a tag its record of a model under one name. The library lists the
+models that can be pulled. A digest is the SHA-256 of a file. A Modelfile is Ollama's text file that describes
+a model to make.
 """
 
 from __future__ import annotations

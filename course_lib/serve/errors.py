@@ -47,7 +47,7 @@ def closing_error() -> ApiError:
 
 
 def not_found(name: str, field: str = "model") -> ApiError:
-    """Return the error for a model name that is not in the store, with Ollama's wording."""
+    """Return the error for a name that is not in the store (the server's models), with Ollama's wording."""
     fix = "GET /api/tags lists the available models, POST /api/pull adds others"
     return ApiError(field, f"model '{name}' not found", fix, status=404)
 

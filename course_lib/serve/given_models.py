@@ -1,4 +1,7 @@
-"""The models that `course serve --model` names: GGUF files of the user, and models of the library."""
+"""The models that `course serve --model` names: GGUF files of the user, and models of the library.
+
+Its names have the form name:tag, such as haneul-4m:latest.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The server's library: the models that `pull` knows, under names of the form `name:tag`.
 
-They ship with the course, or are in packages of the Python package index.
+They ship with the course, or are in packages of the Python package index. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def library() -> dict[str, Origin]:
 
 
 def packaged() -> list[catalog.Entry]:
-    """Return the models from pip packages that the server can run: GGUF files, and folders of embedders."""
+    """Return the models from pip packages that the server can run: GGUF files, and embedding models."""
     entries = [entry for entry in catalog.entries() if entry.package]
     return [e for e in entries if e.task == "text-embedding" or e.pulled_path.suffix == ".gguf"]
 

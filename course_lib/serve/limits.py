@@ -1,6 +1,7 @@
 """Limits on what clients may ask of the server. docs/server.md explains each of them.
 
-The limits of a JSON schema are in course_lib/models/schema/json_schema.py.
+The limits of a JSON schema are in course_lib/models/schema/json_schema.py. The store is the server's folder
+of models; a slot computes one text.
 """
 
 from __future__ import annotations

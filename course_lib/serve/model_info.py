@@ -1,4 +1,7 @@
-"""Model details for the Ollama API (`/api/show`): size, quantization, options, template, metadata."""
+"""Model details for the Ollama API (`/api/show`): size, quantization, options, template, metadata.
+
+A tag is the record of a model in the server's store.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Endpoints of the Ollama API (github.com/ollama/ollama, docs/api.md). Its durations are in nanoseconds.
 
-A tag is the record of a model in the store. A piece is a part of a generated text. The worker runs jobs, the
-slow part of a request, in thread pools; a job sends its results through a channel.
+The store is the server's folder of models, a tag its record of one model. A piece is a part of a generated
+text. The worker runs jobs, the slow part of a request, in thread pools; a job sends its results through a
+channel.
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ async def tags(worker: Worker) -> Response:
 
 
 async def ps(worker: Worker) -> Response:
-    """GET /api/ps: list the loaded models. `size` is the bytes of weights and KV cache."""
+    """GET /api/ps: list the loaded models. `size` is the bytes of weights and of the memory for texts."""
     now, models = datetime.now(UTC), []
     for tag, model, placed in await run_in_threadpool(worker.loaded):
         seconds = min(model.expires_in, FOREVER.total_seconds())

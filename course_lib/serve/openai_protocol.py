@@ -1,7 +1,8 @@
 """Endpoints of the OpenAI API as far as Ollama offers them (github.com/ollama/ollama, docs/openai.md).
 
-A tag is the record of a model in the store. A piece is a part of a generated text. The worker runs jobs, the
-slow part of a request, in thread pools; a job sends its results through a channel.
+The store is the server's folder of models, a tag its record of one model. A piece is a part of a generated
+text. The worker runs jobs, the slow part of a request, in thread pools; a job sends its results through a
+channel.
 """
 
 from __future__ import annotations

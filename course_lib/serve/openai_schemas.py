@@ -124,7 +124,7 @@ class ChatBody(CommonBody):
 
 
 class CompletionBody(CommonBody):
-    """POST /v1/completions. As in Ollama, a model with a chat template gets the prompt as a user message."""
+    """POST /v1/completions. As in Ollama, a model for chats gets the prompt as a user message."""
 
     UNSUPPORTED: ClassVar[dict[str, str]] = CommonBody.UNSUPPORTED | {"suffix": "insert", "echo": "echo"}
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None

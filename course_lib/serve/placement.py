@@ -1,7 +1,8 @@
 """Choose the context length and the number of slots with which the server loads a model.
 
 A slot processes one text; with several slots, a model processes several texts at the same time. A model lies
-in the server's model folder (`Store`), which records it under one or more names (`Tag`).
+in the server's model folder (`Store`), which records it under one or more names (`Tag`). A specification
+(ModelSpec) says which model to load, and how.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def place(store: Store, tag: Tag, settings: Settings, num_ctx: int | None = None
     larger of num_ctx and the setting (without a setting, MIN_TOKENS). If the number of slots is not set, it
     is MAX_SLOTS, or fewer if memory is short.
 
-    Raises ApiError, with the needed memory, if a GGUF model does not fit into MEMORY_SHARE of the free
-    memory. The memory of embedding models in safetensors is not checked. Raises CourseError if the model's
-    files are missing.
+    Raises ApiError, with the needed memory, if a model for llama.cpp (GGUF) does not fit into MEMORY_SHARE of
+    the free memory. The memory of embedding models in safetensors is not checked. Raises CourseError if the
+    model's files are missing.
     """
     import psutil
 

@@ -1,7 +1,7 @@
 """The server's model store: a folder with a JSON manifest per model name, and weight files named by SHA-256.
 
 A tag is the content of a manifest: the record of a model under one of its names. A blob is a weight file. The
-library is the list of models that `pull` knows (library.py).
+library is the list of models that `pull` knows (library.py). GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

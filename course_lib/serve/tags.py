@@ -1,4 +1,4 @@
-"""Model names as in Ollama, and the tag: the record of a model that the store keeps for each of its names."""
+"""Model names as in Ollama, and the tag: the server's record of a model, one for each of its names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HEAD and POST /api/blobs: upload model files (blobs) for /api/create, and tell which are here.
+"""HEAD and POST /api/blobs: upload model files (blobs) to the server's store, and tell which it has.
 
 At most MAX_PULLS are uploaded at a time. If another file waits, a slow upload is ended.
 """

@@ -1,7 +1,8 @@
 """Run the slow part of requests, their jobs, in thread pools with bounded queues.
 
 A tag is the record of a model in the store. An engine is a loaded model. A channel takes a job's results to
-the event loop, and tells the job to stop when its client has gone.
+the event loop, and tells the job to stop when its client has gone. The store is the server's folder of
+models.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ class Worker:
         field: The request field with the texts, for error messages. truncate: Cut texts that are too long
         instead of raising ApiError. dimensions: Keep only the first ones.
         """
-        engine: Any  # an Encoder, or ServedLlamaCpp
+        engine: Any  # an Encoder (an embedding model in torch), or ServedLlamaCpp
         with self._engine(tag, keep_alive, num_ctx) as (engine, load_seconds):
             ids = [row for part in channel.batches(texts) for row in engine.text_ids(part)]
             context = min(num_ctx or engine.context, engine.context)

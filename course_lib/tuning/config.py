@@ -1,4 +1,4 @@
-"""Define the settings for training a LoRA adapter, and the type of a training example."""
+"""The settings for training a LoRA adapter (small matrices B and A beside a model's), and its examples."""
 
 from __future__ import annotations
 

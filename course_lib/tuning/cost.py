@@ -32,9 +32,9 @@ def training_bytes(parameters: int, trainable: int | None = None, bits: float = 
     """Return the bytes needed to train with AdamW in mixed precision, without activations.
 
     The rule is from Rajbhandari et al. 2019, arXiv:1910.02054. parameters: the model's number of weights.
-    bits: the bits per weight (4.5 for 4-bit weights with their scales). trainable: the number of weights of a
-    16-bit adapter if the model itself is frozen; None if the whole model is trained.
-    Raises CourseError unless all numbers are positive.
+    bits: the bits per weight (4.5 for 4-bit weights with a common factor per block). trainable: the number of
+    weights of a 16-bit adapter if the model itself is frozen; None if the whole model is trained. Raises
+    CourseError unless all numbers are positive.
 
     >>> training_bytes(7_000_000_000).all / 1e9
     112.0

@@ -116,7 +116,7 @@ def collate(
 ) -> tuple[Tensor, Tensor]:
     """Return the token ids of a batch and a mask of the answer tokens, both of shape (examples, length).
 
-    Padding is at the end, where a causal model's answer tokens do not attend to it. The length is the
+    Padding is at the end: a token attends to earlier ones only, so no answer token sees it. The length is the
     `padded_length` of the longest example, limited to `context` if that is given.
     """
     import torch

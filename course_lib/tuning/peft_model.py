@@ -1,6 +1,7 @@
 """Prepare a base model for LoRA training with the library peft, compute its loss, and save the adapter.
 
-Used by `training`. An engine is a loaded model.
+A LoRA adapter is a set of small matrices that are trained while the model's own weights stay as they are.
+Used by `training`. An engine is a loaded model. Logits are a model's scores of all tokens as the next one.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def load_base(base: Any, config: LoRATrainingConfig) -> HuggingFace:
         engine.model.set_attn_implementation("eager")
     for layer in engine.model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False  # bitsandbytes' fused kernel has no backward pass
+            layer.support_avx512bf16_for_cpu = False  # bitsandbytes' code for it has no backward pass
     base_engine: HuggingFace = engine
     return base_engine
 
@@ -84,7 +85,7 @@ def add_lora(engine: HuggingFace, config: LoRATrainingConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a warning about tied weights, which the merge handles
+        warnings.simplefilter("ignore", UserWarning)  # about weights that layers share, which merging handles
         torch.manual_seed(config.seed)
         model: Any = get_peft_model(engine.model, lora_config, autocast_adapter_dtype=False)
         if config.gradient_checkpointing:

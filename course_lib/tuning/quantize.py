@@ -197,8 +197,9 @@ FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in bitsandbytes' order
 
 
 def normal_float() -> Weights:
-    """Compute the 16 values of NF4 from normal quantiles (Dettmers et al. 2023, section 3).
+    """Compute the 16 values of NF4 from quantiles of the normal distribution (Dettmers et al. 2023).
 
+    A quantile is the value below which a given share of a distribution lies.
     They are 8 quantiles from the lower tail to the median and 9 from the median to the upper tail (0 counted
     once), scaled to -1..1. Quantiles 0 and 1 are infinite, so the tails end at the mean of 1/32 and 1/30.
     """

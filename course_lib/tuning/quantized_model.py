@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def matrices(model: PreTrainedModel, embeddings: bool = False) -> dict[str, Parameter]:
     """Return {name: weight of shape (outputs, inputs)} for the linear layers of a transformers model.
 
-    A shared weight is listed once. embeddings: also include the embedding and output layers (GGUF files
-    quantize them, bitsandbytes does not). Norms and biases are vectors and never included.
+    A shared weight is listed once. embeddings: also include the embedding and output layers (llama.cpp's GGUF
+    files quantize them, the library bitsandbytes does not). Norms and biases are vectors and never included.
 
     Raises CourseError for other model types, and for a model that is already quantized.
     """

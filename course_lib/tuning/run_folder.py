@@ -28,10 +28,10 @@ NEW_NAMES = {
 class TrainingResult:
     """A trained adapter's folder and the statistics of its training.
 
-    parameters: the number of weights of the adapter; losses: the loss of each step, in nats per token;
-    validation: {step: loss}; tokens: the training tokens, without padding; stopped: "steps" or "early";
-    micro_batch_size: the examples per forward pass; best_step: the step whose weights were saved, or 0 for
-    the last step if there were no validation examples.
+    parameters: the number of weights of the adapter; losses: the loss of each step per token, in nats
+    (natural logarithm); validation: {step: loss}; tokens: the training tokens, without padding; stopped:
+    "steps" or "early"; micro_batch_size: the examples per forward pass; best_step: the step whose weights
+    were saved, or 0 for the last step if there were no validation examples.
     """
 
     folder: Path

@@ -1,5 +1,6 @@
 """Train a LoRA adapter with an explicit loop that can be interrupted at any time and resumed exactly.
 
+A LoRA adapter is a set of small matrices that are trained while the model's own weights stay as they are.
 `train` is the entry point. An engine is a loaded model; a ModelSpec describes a model before it is loaded.
 """
 
@@ -44,7 +45,7 @@ from course_lib.tuning.run_folder import (
 if TYPE_CHECKING:
     from course_lib.models.drivers.huggingface import HuggingFace
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # CPU, CUDA, MPS
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # on CPU, NVIDIA, Apple
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""Captions with transformers: by models of the kinds BLIP, GIT, and ViT with a text decoder (vit-gpt2)."""
+"""Captions with transformers: by BLIP, GIT, and vit-gpt2 (a vision transformer with a text decoder)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 A diffusion model removes noise step by step (DDPM: Ho et al. 2020, arXiv:2006.11239; DDIM, with fewer steps:
 Song et al. 2021, arXiv:2010.02502). Latent diffusion does so in a smaller representation, the latent, which
 the decoder of a VAE turns into pixels (also LDSR: Rombach et al. 2022, arXiv:2112.10752). Guidance is the
-factor by which the text's influence is exaggerated (Ho and Salimans 2022, arXiv:2207.12598).
+factor by which the text's influence is exaggerated (Ho and Salimans 2022, arXiv:2207.12598). A specification
+(ModelSpec) says which model to load, and how.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`PictureModel`, the base class of loaded picture models: its methods check their input."""
+"""`PictureModel`, the base class of loaded picture models: its methods check their input.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +99,9 @@ class PictureModel(Engine):
         """A picture of each prompt, as a list; for a single prompt one picture.
 
         prompts: by default the `prompt` of the specification. changes: width, height (pixels),
-        num_inference_steps, guidance and seed; by default the `params` of the specification. The noise of
-        picture i comes from seed + i, so that it does not depend on the other pictures.
+        num_inference_steps, guidance (how strongly the prompt counts) and seed; by default the `params` of
+        the specification. The noise of picture i comes from seed + i, so that it does not depend on the other
+        pictures.
         """
         self._require("draw")
         prompts = self.spec.prompt if prompts is None else prompts

@@ -1,4 +1,4 @@
-"""Face embeddings with transformers: the output of a ViT or ResNet, pooled to one vector."""
+"""Face embeddings with transformers: the output of a vision transformer (ViT) or ResNet, as one vector."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ CUDA = "CUDAExecutionProvider"  # what onnxruntime calls its code for NVIDIA GPU
 
 
 class InsightFace(PictureModel):
-    """An embedder of aligned faces, with a detector of faces if the files contain one."""
+    """A model that turns aligned faces into vectors, with a detector of faces if the files contain one."""
 
     task, driver = "face-embedding", "onnxruntime"
     capabilities = frozenset({"embed_faces"})

@@ -56,7 +56,7 @@ class Judge:
         return [" ".join(parts) for parts in itertools.product(*self.groups)]
 
     def _run(self, pictures: Any) -> tuple[Any, Any]:
-        """Return logits (pictures, labels) and features (pictures, 64)."""
+        """Return the scores of the labels (pictures, labels) and the features (pictures, 64)."""
         import torch
 
         logits, features = [], []

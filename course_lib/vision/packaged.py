@@ -1,4 +1,7 @@
-"""Shared parts of the drivers for ncnn, dlib and onnxruntime: optional libraries and model files."""
+"""Shared parts of the drivers for ncnn, dlib and onnxruntime: optional libraries and model files.
+
+A driver is the software that runs a model, such as llama.cpp.
+"""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ LEFT_OUT = ("deepfloyd_if", "IFSafetyChecker")  # a part that diffusers 0.42 can
 def check_pipeline(folder: Path) -> dict[str, None]:
     """Check that each model of a pipeline has all its tensors, in the right shapes, and no unknown ones.
 
-    Returns options that make diffusers leave out a part that it cannot load. Raises CourseError for a
-    difference, and for parts with their own code.
+    Returns options for diffusers: a part that it cannot load -> None, which leaves it out. Raises CourseError
+    for a difference, and for parts with their own code.
     """
     index = read_json(folder, PIPELINE_FILE)
     left_out: dict[str, None] = {}
@@ -56,7 +56,8 @@ def check_pipeline(folder: Path) -> dict[str, None]:
 def _class(library: str, name: str) -> Any:
     """Return the class of a part, or None if it is defined outside of diffusers and transformers.
 
-    A library such as stable_diffusion is a module of diffusers.pipelines with a safety checker.
+    A library such as stable_diffusion is a module of diffusers.pipelines with a safety checker, a classifier
+    of forbidden pictures.
     """
     if library in LIBRARIES:
         return getattr(importlib.import_module(library), name)

@@ -1,4 +1,7 @@
-"""Picture models in torch: the base class `TorchModel`, and `TransformersModel` for those of transformers."""
+"""Picture models in torch: the base class `TorchModel`, and `TransformersModel` for those of transformers.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Upscaling: Swin2SR with transformers, and ESRGAN, Real-ESRGAN and SwinIR with the library spandrel.
 
 Swin2SR: Conde et al. 2022 (arXiv:2209.11345). ESRGAN: Wang et al. 2018 (arXiv:1809.00219); Real-ESRGAN: 2021
-(arXiv:2107.10833). SwinIR: Liang et al. 2021 (arXiv:2108.10257).
+(arXiv:2107.10833). SwinIR: Liang et al. 2021 (arXiv:2108.10257). A specification (ModelSpec) says which model
+to load, and how.
 """
 
 from __future__ import annotations

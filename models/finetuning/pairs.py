@@ -53,6 +53,7 @@ class Handbook:
         rng = random.Random(f"handbook/{seed}")
         book = cls(Bank(rng.getrandbits(48)), {}, {}, {})
         for kind in schema.specs():
+            # Attributes that most passages of the kind state, so that they look alike.
             favourites = rng.sample(list(schema.specs()[kind]), 3)
             for sibling in range(SIBLINGS):
                 entity = book.bank.entity(kind, str(sibling))

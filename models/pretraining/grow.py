@@ -30,7 +30,7 @@ def double_width(small: LlamaForCausalLM, noise: float = 0.3, seed: int = 0) -> 
     old, new = small.state_dict(), big.state_dict()
     for name, w in old.items():
         if w.ndim == 1:
-            # The output layer, which has the same weights as the embeddings, adds up both copies of a unit,
+            # The output layer, whose weights are those of the tokens' vectors, adds up both copies of a unit,
             # so the factors of the last normalisation are halved.
             grown = torch.cat([w, w]) * (0.5 if name == "model.norm.weight" else 1.0)
         elif "embed_tokens" in name or "lm_head" in name:

@@ -1,8 +1,9 @@
 """Exercises of chapter 02, on quantization: rounding weights, choosing a model, and what fills the memory.
 
 A rounded weight is a code, a small whole number, times a scale that a block of weights shares. The KV cache
-is what a model keeps of a text's tokens. The chapter's notebook tells the student what each one asks; the
-docstring of its checker says it in short. The last of the hints is nearly the solution.
+is what a model keeps of a text's tokens; a layer with a window keeps only the last ones. The chapter's
+notebook tells the student what each one asks; the docstring of its checker says it in short. The last of the
+hints is nearly the solution.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Exercises of chapter 04, on reranking: a model sorts again what a search found, the candidates.
 
 Late interaction is a kind of reranking that compares single tokens; windows are the parts of a long document.
-The chapter's notebook tells the student what each one asks; the docstring of its checker says it in short.
-The last of the hints is nearly the solution.
+Gold passages answer the question. Padding fills the texts of a batch up to the longest one. `difference`
+tells whether one of two lists of scores is better, or whether it may be luck. The chapter's notebook tells
+the student what each one asks; the docstring of its checker says it in short. The last of the hints is nearly
+the solution.
 """
 
 from __future__ import annotations

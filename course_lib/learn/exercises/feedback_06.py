@@ -1,6 +1,7 @@
 """Checkers of chapter 06's exercises on question answering from documents.
 
-A checker takes the student's answer, and returns feedback, or None if the answer is right.
+`squad_tokens` gives the words of a text, in small letters, without articles and punctuation. A checker takes
+the student's answer, and returns feedback, or None if the answer is right.
 """
 
 from __future__ import annotations

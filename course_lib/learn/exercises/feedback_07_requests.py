@@ -119,7 +119,7 @@ def _report(
     """The right solution of 07.2, or a mistake if an option is given.
 
     begin: 0 measures from `due`, 1 from `sent`. failed: how failed requests count: "never answered" (infinite
-    time), "as answered" or "left out". off: shifts the index of the quantile.
+    time), "as answered" or "left out". off: shifts the index of the 95% quantile, p95.
     """
     counted = requests[warm_up:]
     times = sorted(
@@ -251,6 +251,7 @@ def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
 
     def kind(status: int | None, tokens: int, tries: int) -> str:
         """Return a name for the way in which a request ended."""
+        # full: the queue; away: a balancer in front of several servers got no answer from any.
         names = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
         name = ("late" if tokens else "early") if status is None else names.get(status, "bad")
         return name + "_last" * (tries >= 3)

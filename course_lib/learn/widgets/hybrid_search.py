@@ -83,9 +83,10 @@ def hybrid_search(
     questions: id -> text. qrels: question id -> passage id -> relevance grade, for judged questions. titles:
     passage id -> title.
 
-    The candidates for a question are retrieved once and cached. Raises ValueError for no questions.
+    The passages that are found for a question are cached. Raises ValueError for no questions.
     """
     asker = Questions(questions, retriever)
+    # The scores of the semantic search are cosines if the lowest possible one is that of a cosine, -1.
     similarity = "cosine" if retriever.dense.min_score == MIN_COSINE else "similarity"
 
     def show(question: str, own: str, alpha: float, fusion: str) -> Output:

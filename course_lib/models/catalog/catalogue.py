@@ -1,4 +1,7 @@
-"""Look up a model in `catalog.yaml`: its size, licence, languages, and where to download it."""
+"""Look up a model in `catalog.yaml`: its size, licence, languages, and where to download it.
+
+A LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rank the models of the catalogue for a purpose, a memory size and a licence, with each one's drawbacks."""
+"""Rank the models of the catalogue for a purpose, a memory size and a licence, with each one's drawbacks.
+
+The catalogue is the list of models that the course knows (catalog.yaml).
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PICTURE_FILES = ("preprocessor_config.json", "model_index.json")  # a model for 
 
 
 def shipped() -> list[str]:
-    """Return the names of the course's language models in models/, sorted; LoRA adapters are left out.
+    """Return the names of the course's language models in models/, sorted, without adapters for them.
 
     A folder without manifest.json does not come from the course and is left out, too.
     """

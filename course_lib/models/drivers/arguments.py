@@ -42,7 +42,7 @@ def as_texts(items: Iterable[str], name: str, call: str) -> list[str]:
 
 
 def as_text(value: object, name: str) -> str:
-    """The value. Raises InputError if it is no text, CourseError for half of a surrogate pair in it."""
+    """The value. Raises InputError if it is no text, CourseError for a text that UTF-8 cannot write."""
     if not isinstance(value, str):
         raise InputError(f"{name} is {_shown(value)}, where a text is expected", f"give a text for {name}")
     check_text(value)

@@ -1,4 +1,7 @@
-"""Load weights in 8 or 4 bits with bitsandbytes (Dettmers et al., arXiv:2208.07339 and arXiv:2305.14314)."""
+"""Load weights in 8 or 4 bits with bitsandbytes (Dettmers et al., arXiv:2208.07339 and arXiv:2305.14314).
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Tables of what each driver supports: its methods (capabilities), and the fields of a specification."""
+"""Tables of what each driver supports: its methods (capabilities), and the fields of a specification.
+
+A driver is the software that runs a model, such as llama.cpp. A specification (ModelSpec) says which model to
+load, and how. TGI is Hugging Face's server Text Generation Inference.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {  # driver -> its capabilities
     "openai": frozenset({"generate", "stream", "json_schema", "embed"}),
     "tgi": frozenset({"generate", "stream", "json_schema"}),
 }
-REFUSED_TASKS = {("tgi", "chat-completion")}  # /generate continues a text; TGI chats in OpenAI's protocol
+REFUSED_TASKS = {("tgi", "chat-completion")}  # TGI has chats only in OpenAI's protocol: the driver openai
 
 # Every driver supports these fields of ModelSpec.
 COMMON_FIELDS = frozenset(

@@ -7,6 +7,8 @@ hold:
   write it too; there is never a second one.
 - In a conversation, only the template writes control tokens, such as <|im_end|>: their names in the text of a
   turn stay text. A prompt for text-generation is the whole input of the model, and may contain them.
+
+A driver is the software that runs a model.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ def has_chat_template(path: Path) -> bool:
 
 
 def refuse_base_model(spec: ModelSpec) -> None:
-    """Raise CourseError for a chat with a base model or an encoder, if the catalogue or its files show it."""
+    """Raise CourseError for a chat with a model that cannot chat, if the catalogue or its files show it."""
     if spec.task != "chat-completion":
         return
     path = spec.source.path.expanduser() if isinstance(spec.source, LocalSource) else None
@@ -128,7 +130,7 @@ def check_chat(name: str, has_template: bool) -> None:
 def token_ids(parts: Sequence[str], tokenize: Tokenize) -> list[int]:
     """The token ids of a conversation that `ChatTemplate.render` has split into parts.
 
-    Each part is tokenized after a line break, which is removed again, so that a SentencePiece tokenizer puts
+    Each part is tokenized after a line break, which is removed again, so that tokenizers like Llama 2's put
     no space before its first word.
     """
     ids, (newline,) = tokenize(parts[:1], True)[0], tokenize(["\n"], True)

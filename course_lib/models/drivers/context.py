@@ -1,4 +1,7 @@
-"""The context of a model, in tokens: how long it is, and an error for prompts that do not fit into it."""
+"""The context of a model, in tokens: how long it is, and an error for prompts that do not fit into it.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

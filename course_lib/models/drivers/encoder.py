@@ -1,7 +1,8 @@
 """The driver huggingface for encoders: embedding models, cross-encoders (rerankers) and text classifiers.
 
-An encoder reads a whole text at once and generates none. A cross-encoder reads a query and a text together. A
-head is the layer on top of an encoder that computes scores or labels.
+A driver is the software that runs a model. An encoder reads a whole text at once and generates none. A
+cross-encoder reads a query and a text together. A head is the layer on top of an encoder that computes scores
+or labels.
 """
 
 from __future__ import annotations

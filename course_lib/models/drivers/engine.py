@@ -214,7 +214,7 @@ class Engine(ABC):
 
     @property
     def device(self) -> str:
-        """Where the model runs: cpu, cuda, mps, or the address of a server."""
+        """Where the model runs: cpu, cuda (NVIDIA's GPUs), mps (Apple's), or the address of a server."""
         return "cpu"
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -304,7 +304,8 @@ class Engine(ABC):
             raise Unsupported(what, with_driver(self.spec, drivers[0]))
         if self.spec.task not in (tasks := TASKS[capability]):
             what = f"{self.name} was loaded for {self.spec.task} and cannot {capability}"
-            language = 'load a language model, such as load("haneul-4m")'  # an encoder has no task for that
+            # A model that does not generate has no task for that.
+            language = 'load a language model, such as load("haneul-4m")'
             raise Unsupported(
                 what, language if tasks is GENERATION_TASKS else f'load(..., task="{tasks[-1]}")'
             )

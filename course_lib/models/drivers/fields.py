@@ -1,4 +1,8 @@
-"""Refuse a specification with a task or a field that its driver does not support."""
+"""Refuse a specification with a task or a field that its driver does not support.
+
+A driver is the software that runs a model, such as llama.cpp. A specification (ModelSpec) says which model to
+load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""HTTP helpers for the drivers of model servers: addresses, tokens, httpx options and error messages."""
+"""HTTP helpers for the drivers of model servers: addresses, tokens, httpx options and error messages.
+
+A driver is the software that runs a model, such as llama.cpp.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The driver huggingface for language models: generate and score texts with transformers in this process."""
+"""The driver huggingface for language models: generate and score texts with transformers in this process.
+
+An engine is a loaded model. BOS is the token for the beginning of a text, a control token marks structure,
+such as the end of a turn.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF.
 
-A slot of llama.cpp computes one text; several slots compute several texts at the same time.
+A slot of llama.cpp computes one text; several slots compute several texts at the same time. An engine is a
+loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
 # The samplers in transformers' order. Others, which a GGUF file may recommend, are left out.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
-# Samplers for greedy decoding (top_k 1); others would sort or sum the whole vocabulary for each token.
+# Samplers for greedy decoding, which always takes the most likely token (top_k 1); others would sort or sum
+# the whole vocabulary for each token.
 GREEDY = [
     "penalties",
     "top_k",
@@ -143,7 +145,7 @@ class LlamaCpp(Engine):
         return self._all_ids([as_prompt(prompt, "prompt")])[0]
 
     def _all_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """The token ids of each prompt. One request tokenizes all, unless a turn names a control token."""
+        """The token ids of each prompt, by one request, unless a turn contains a name such as <|im_end|>."""
         parts = [self._parts(p) for p in prompts]
         if all(len(p) == 1 for p in parts):
             rows = self._tokenize([p[0] for p in parts])

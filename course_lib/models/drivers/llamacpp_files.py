@@ -1,4 +1,7 @@
-"""The GGUF files that llama.cpp loads for a specification: given ones, or ones converted from folders."""
+"""The GGUF files that llama.cpp loads for a specification: given ones, or ones converted from folders.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def adapter_files(spec: ModelSpec, base: Path, scratch: Path) -> list[tuple[Path
 
 
 def _adapter_file(path: Path, base: Path, target: Path) -> Path:
-    """The GGUF file of an adapter: `path` itself, or `target`, converted from `path`, a folder of peft's."""
+    """The GGUF file of an adapter: `path` itself, or `target`, converted from a folder of peft (library)."""
     if path.suffix == ".gguf":
         return path
     if base.suffix == ".gguf":

@@ -1,4 +1,7 @@
-"""The driver ollama: use models on an Ollama server (ollama.com), or on the course's own server."""
+"""The driver ollama: use models on an Ollama server (ollama.com), or on the course's own server.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The driver openai: use models on a server with OpenAI's protocol, such as vLLM or llama.cpp's server."""
+"""The driver openai: use models on a server with OpenAI's protocol, such as vLLM or llama.cpp's server.
+
+TGI is Hugging Face's server Text Generation Inference.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec."""
+"""Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampling options that a model's author recommends. The course shows them; no driver applies them.
+"""The sampling options that a model's author recommends. The course shows them, and applies none by itself.
 
 For an option that a call leaves out, transformers would take the value in the folder's
 generation_config.json, and llama.cpp the one in the GGUF file. Here it has the default of the class
@@ -35,7 +35,7 @@ def recommended_options(path: Path) -> dict[str, float]:
 
 
 def special_tokens_only(config: Any) -> Any:
-    """A copy of transformers' GenerationConfig with only its BOS, EOS and PAD tokens."""
+    """A copy of transformers' GenerationConfig with only its tokens for beginning (BOS), end and padding."""
     from transformers import GenerationConfig
 
     names = ("bos_token_id", "eos_token_id", "pad_token_id")

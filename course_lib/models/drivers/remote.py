@@ -1,4 +1,7 @@
-"""`RemoteEngine`, the base class for models on a server: turns truncated and broken answers into errors."""
+"""`RemoteEngine`, the base class for models on a server: turns truncated and broken answers into errors.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Compute log-probabilities of given texts: the basis of perplexity and of choosing among labels.
+"""Compute log-probabilities of given texts, to measure a model or to choose among labels.
 
 A pass is one call of the model. A KV cache holds the keys and values that a model has computed for earlier
-tokens.
+tokens. Logits are a model's scores of all tokens as the next one.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class TokenDecoder:
     """Decode the tokens of an answer one after the other into whole characters.
 
     The text of a token depends on the ones before it, so a few of those are decoded with it. vLLM uses the
-    same method (vllm/transformers_utils/detokenizer_utils.py). Control tokens have no text.
+    same method (vllm/transformers_utils/detokenizer_utils.py). Control tokens, such as <|im_end|>, have no
+    text.
     """
 
     CONTEXT = 6  # tokens of the prompt that are decoded together with the first token

@@ -1,4 +1,8 @@
-"""`TorchEngine`, the base class for transformers' language models and encoders: sizes, saving and closing."""
+"""`TorchEngine`, the base class for transformers' language models and encoders: sizes, saving and closing.
+
+An encoder reads a text and gives vectors or labels, but generates no text. Quantized weights are codes of a
+few bits, which scales (factors) turn into weights.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +60,8 @@ class TorchEngine(Engine):
         """Write model and tokenizer to a new folder. Loaded from there, the model gives the same answers.
 
         Returns the folder. Raises CourseError if it exists or cannot be written, and for 4-bit weights whose
-        scales were rounded by their first use (in bfloat16 on some CPUs). An interrupted `save` leaves no
-        files.
+        scales were rounded when the model was first used (in bfloat16 on some CPUs). An interrupted `save`
+        leaves no files.
         """
         from safetensors import SafetensorError
 

@@ -1,4 +1,7 @@
-"""Recognize model files by their names and headers, without reading the weights."""
+"""Recognize model files by their names and headers, without reading the weights.
+
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 

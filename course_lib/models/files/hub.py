@@ -1,7 +1,7 @@
 """Download the files that a model needs from the Hugging Face hub, and check each by its hash.
 
 A source names a repository on the hub. A listing is the list of its files at one commit; a revision is a
-branch, a tag or a commit.
+branch, a tag or a commit. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""List the files of a repository on the hub, and download them into the cache."""
+"""List the files of a repository on the Hugging Face hub, and download them into the hub's local cache."""
 
 from __future__ import annotations
 

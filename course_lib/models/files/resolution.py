@@ -1,6 +1,7 @@
 """Find a model's files on this machine, download them from the hub if needed, and check them.
 
-A tier is the set of models chosen by COURSE_TIER; a role is what a model is used for in the chapters.
+A tier is the set of models chosen by COURSE_TIER; a role is what a model is used for in the chapters. The
+catalogue is the list of models that the course knows (catalog.yaml).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Convert a LoRA adapter that PEFT saved to GGUF, for llama.cpp."""
+"""Convert a LoRA adapter that PEFT saved to GGUF, for llama.cpp.
+
+The adapter's weights are matrices A and B, whose product, scaled by alpha, is added to a matrix of the model.
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 

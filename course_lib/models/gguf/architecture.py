@@ -3,7 +3,7 @@
 The names come from the tables of the package gguf. A model that llama.cpp would compute differently is
 refused. Rotary positions (RoPE): attention rotates pairs of numbers by angles that grow with a token's
 position. A projection (q_proj, k_proj, v_proj) is a matrix that makes the queries, keys and values of
-attention.
+attention. A head is one of the parts into which attention is divided.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLASSES = {  # class of transformers -> architecture of llama.cpp
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
 }
-# llama.cpp: every n-th layer of Gemma attends to the whole text, the others to a sliding window
+# llama.cpp: every n-th layer of Gemma attends to the whole text, the others to the latest tokens (the window)
 LAYERS_PER_FULL_ATTENTION = {"gemma2": 2, "gemma3": 6}
 LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}  # llama.cpp scales the attention of the 27B models differently
 

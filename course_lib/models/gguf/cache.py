@@ -1,4 +1,4 @@
-"""Cache the GGUF files written from model folders, so that a second load need not convert again."""
+"""Cache the GGUF files (for llama.cpp) written from model folders, so that they are converted only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Find the context length and the chat template of a .gguf file, without loading the model."""
+"""Find the context length and the chat template of a .gguf file, without loading the model.
+
+A chat template writes the turns of a conversation as a model reads them.
+"""
 
 from __future__ import annotations
 

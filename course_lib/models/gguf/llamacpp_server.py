@@ -222,7 +222,7 @@ class LlamaServer:
 
     @functools.cached_property
     def added_ids(self) -> tuple[list[int], list[int]]:
-        """The special tokens that the file says stand before a text, [BOS] or [], and after it."""
+        """The special tokens before a text, [] or that for its beginning (BOS), and after it, by the file."""
         added = self.request("/tokenize", {"content": "", "add_special": True})["tokens"]
         before = int(added[:1] == self.tokenize([self.props["bos_token"]])[0])
         return added[:before], added[before:]

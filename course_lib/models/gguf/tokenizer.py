@@ -1,4 +1,8 @@
-"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids."""
+"""Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids.
+
+BOS and EOS are the tokens for the beginning and the end of a text. A chat template writes the turns of a
+conversation as a model reads them.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,11 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a token for one byte, used where no oth
 def tokenizer_fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Return the GGUF fields of the folder's tokenizer, special tokens and chat template.
 
-    Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (SentencePiece: Llama 2,
-    Mistral, Gemma). Of llama.cpp's ways to split texts, the first is chosen that gives the same ids as
-    transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which llama.cpp
-    cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other tokenizers,
-    if there is no such way, and if the tokenizer does not fit the model.
+    Supported are BPE on bytes (GPT-2, Llama 3, Qwen), and BPE with byte fallback (the library SentencePiece:
+    Llama 2, Mistral, Gemma). Of llama.cpp's ways to split texts, the first is chosen that gives the same ids
+    as transformers for some 400 probing texts. Qwen's tokenizer composes letters (Unicode NFC), which
+    llama.cpp cannot do: then texts in NFC are compared, and a field says so. Raises CourseError for other
+    tokenizers, if there is no such way, and if the tokenizer does not fit the model.
     """
     from transformers import AutoTokenizer
 

@@ -1,4 +1,7 @@
-"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids."""
+"""Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ def _byte_level(fields: dict[str, Any], name: str) -> Any:
 
 
 def _with_byte_fallback(fields: dict[str, Any], types: list[int]) -> Any:
-    """Return the tokenizer of a SentencePiece vocabulary: BPE in which scores order the merges."""
+    """Return the tokenizer of a vocabulary of the library SentencePiece: BPE, merges ordered by scores."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers.tokenization_utils_base import generate_merges
 

@@ -163,7 +163,7 @@ def _gemma(sizes: dict[str, Any], name: str, width: int) -> dict[str, Any]:
     """Return the settings that only Gemma has. width: of an attention head."""
     is_27b = sizes["block_count"] == LAYERS_OF_27B[name]
     scalar = sizes["embedding_length"] // sizes["attention.head_count"] if is_27b else width
-    caps = {"gemma2": (50.0, 30.0), "gemma3": (None, None)}[name]  # llama.cpp's defaults
+    caps = {"gemma2": (50.0, 30.0), "gemma3": (None, None)}[name]  # llama.cpp's defaults: softcapping limits
     return {
         "query_pre_attn_scalar": scalar,
         "sliding_window": sizes["attention.sliding_window"],
@@ -178,7 +178,7 @@ def _gemma(sizes: dict[str, Any], name: str, width: int) -> dict[str, Any]:
 
 
 def _special_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the ids of BOS, padding, and all tokens that end an answer, as transformers names them."""
+    """Return the ids of the tokens for beginning (BOS), padding and end, as transformers names them."""
     keys = [f"{KEY}{name}_token_id" for name in ("eos", "eot", "eom")]
     ends = list(dict.fromkeys(fields[key] for key in keys if key in fields))
     return {

@@ -1,4 +1,7 @@
-"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers."""
+"""Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers.
+
+NFC is Unicode's form in which a letter and its accent are one character.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def probing_texts(fields: dict[str, Any], count: int = 240) -> list[str]:
     special = [token for token, kind in zip(tokens, types, strict=True) if kind in SPECIAL_TYPES]
     mixtures = ["".join(rng.choices(PIECES, k=rng.randrange(1, 14))) for _ in range(count)]
     marked = [f"a{s}b {s} c\n{s}" for s in rng.sample(special, min(len(special), 40))]
-    readable = [
+    readable = [  # tokenizers write Ġ or ▁ for a space, and Ċ for a line break
         t.replace("Ġ", " ").replace("Ċ", "\n").replace("▁", " ") for t in rng.choices(tokens, k=count)
     ]
     of_tokens = ["".join(readable[i : i + 3]) for i in range(0, count, 3)]

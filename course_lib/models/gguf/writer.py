@@ -128,7 +128,8 @@ def _add_tensors(writer: Any, folder: Path, architecture: Architecture, weight_t
 def _is_redundant(name: str, path_of: dict[str, Path], architecture: Architecture) -> bool:
     """Whether other data determine a tensor: frequencies in old files, or a head equal to the embeddings.
 
-    As in transformers, a head that differs from the embeddings counts, even if config.json ties them.
+    The head is the output layer. As in transformers, one that differs from the embeddings is kept, even if
+    config.json says that they share a matrix.
     """
     if name != "lm_head.weight" or not architecture.config["tie_word_embeddings"]:
         return name.endswith("rotary_emb.inv_freq")

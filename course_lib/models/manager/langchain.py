@@ -1,6 +1,7 @@
 """LangChain chat models and embeddings, and rerankers, on top of the models of a ModelManager.
 
-An engine is a loaded model. A turn is a message of a conversation, as an engine takes it.
+An engine is a loaded model. A turn is a message of a conversation, as an engine takes it. A specification
+(ModelSpec) says which model to load, and how.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""ModelManager: models by name, as LangChain objects or as engines (loaded models), each loaded once."""
+"""ModelManager: models by name, as LangChain objects or as engines (loaded models), each loaded once.
+
+A specification (ModelSpec) says which model to load, and how. A role is what the chapters use a model for,
+such as chat or embed.
+"""
 
 from __future__ import annotations
 

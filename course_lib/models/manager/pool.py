@@ -1,6 +1,7 @@
 """Keep loaded models in memory: load each once, share it, and unload it when idle or when memory runs short.
 
-A specification (ModelSpec) declares a model; an engine is a loaded model.
+A specification (ModelSpec) declares a model; an engine is a loaded model. An adapter model is a model with
+LoRA adapters, which shares the weights of its base model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Resolve a model name to its specification (ModelSpec, the declaration of a model).
 
 A name is a registered model, a role (what a model is used for in the chapters: chat, embed, rerank), a file
-or folder in LOCAL_MODELS_DIR, or anything else that ModelSpec.parse accepts, such as a path or hub id.
+or folder in LOCAL_MODELS_DIR, or anything else that ModelSpec.parse accepts, such as a path or hub id. A
+driver is the software that runs a model.
 """
 
 from __future__ import annotations

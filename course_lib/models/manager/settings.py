@@ -1,4 +1,8 @@
-"""Default settings for models, from environment variables or a `.env` file."""
+"""Default settings for models, from environment variables or a `.env` file.
+
+A specification (ModelSpec) says which model to load, and how. A role is what the chapters use a model for,
+such as chat or embed.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 In a mixture of experts, a layer has several feed-forward parts, the experts. A small matrix, the router,
 chooses a few of them for each token. A sliding window is the number of latest tokens to which a layer
-attends.
+attends. The KV cache holds the keys and values that a model has computed for earlier tokens. An encoder reads
+a text and gives vectors or labels, but generates no text.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The KV cache holds the keys and values of earlier tokens. A full-attention layer attends to all of them, a
 sliding-window layer to the latest ones. `hidden` is the width of a layer, `feed_forward` that of its inner
-part.
+part. An encoder reads a text and gives vectors or labels, but generates no text.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def kv_bytes(
 
 
 def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
-    """Return the bytes of llama.cpp's compute and output buffers, with flash attention.
+    """Return the bytes of llama.cpp's buffers, with flash attention, which stores no matrix of scores.
 
     Fitted to the sizes that xllamacpp 2026.10 reports. Each token of a prompt chunk needs some rows of
     float32 (see `_rows`), 36 bytes for positions, and an attention mask of 2 bytes per cached token. The
@@ -85,11 +85,11 @@ def huggingface_overhead(
 ) -> int:
     """Return the peak bytes that torch needs for prompts on a CPU, in addition to weights and KV cache.
 
-    The peak is in a feed-forward layer, in attention, or when the logits of the last token are sorted. int8
-    also holds 32-bit products; nf4 and fp4 dequantize one matrix at a time. Sliding-window layers hold the
-    whole prompt until it is processed, and a mask of context x context; eager attention holds scores of
-    heads x context x context. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50, on CPUs
-    with AVX-512 and without avx512_fp16. With the latter, float16 needs more. Without AVX-512, bitsandbytes
+    The peak is in a feed-forward layer, in attention, or when the scores of all tokens are sorted. int8 also
+    holds 32-bit products; nf4 and fp4 dequantize one matrix at a time. Sliding-window layers hold the whole
+    prompt until it is processed, and a mask of context x context; "eager" attention stores its scores, heads
+    x context x context. Measured with transformers 5.23, torch 2.13 and bitsandbytes 0.50, on CPUs with
+    AVX-512 and without avx512_fp16. With the latter, float16 needs more. Without AVX-512, bitsandbytes
     multiplies int8 matrices in float32: it needs 4 more bytes for each weight of the largest matrix.
     """
     tokens, width, size = batch * context, _feed_forward_values(sizes), BITS_OF[precision] / 8

@@ -1,4 +1,8 @@
-"""Choose a context length if none is given: what the free memory allows, at most MOST_TOKENS."""
+"""Choose a context length if none is given: what the free memory allows, at most MOST_TOKENS.
+
+The KV cache holds the keys and values that a model has computed for earlier tokens. An encoder reads a text
+and gives vectors or labels, but generates no text.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,10 @@ def choose_context(
     It is the trained length, at most MOST_TOKENS except for encoders, and halved until KV cache and buffers
     of all slots use at most SHARE of the memory that the weights leave free.
 
-    model, weight_format, driver: As for `plan`. slots: How many texts are processed at the same time.
-    free_bytes: The free memory before loading; by default the memory (RAM) now available on this machine.
-    Raises CourseError if not even CACHE_STEP tokens (the smallest KV cache of llama.cpp) fit, or all tokens
-    of a model that was trained with fewer; and the errors of `plan`.
+    model, weight_format, driver (the software that runs it): As for `plan`. slots: How many texts are
+    processed at the same time. free_bytes: The free memory before loading; by default the memory (RAM) now
+    available on this machine. Raises CourseError if not even CACHE_STEP tokens (the smallest KV cache of
+    llama.cpp) fit, or all tokens of a model that was trained with fewer; and the errors of `plan`.
     """
     sizes = architecture(model)
     if free_bytes is None:

@@ -4,7 +4,9 @@ The sizes of weights, embeddings, norms and KV cache are computed for the driver
 model). The size of its other buffers is a simple formula fitted to measurements. Not counted: the program
 itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 400 bytes a token, measured);
 and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
-one instance of the model; `load` may start one instance per core for a model below 64 MB.
+one instance of the model; `load` may start one instance per core for a model below 64 MB. The KV cache holds
+the keys and values that a model has computed for earlier tokens. An encoder reads a text and gives vectors or
+labels, but generates no text.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ DEFAULT_FORMAT, DEFAULT_CONTEXT = "q4_0", 4096
 class Plan:
     """The bytes that a model needs while it processes `batch` texts of `context` tokens each.
 
-    weights: The matrices of the layers. kv: The KV cache. overhead: The engine's other buffers.
+    weights: The matrices of the layers. kv: The KV cache. overhead: The driver's other buffers.
     idle: The bytes, out of `weights`, of the experts that one token does not use.
     """
 

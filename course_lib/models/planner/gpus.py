@@ -1,4 +1,7 @@
-"""Find out which model fits on which GPU. "24 GB" in a GPU's name means about 24 GiB (24 x 2**30 bytes)."""
+"""Find out which model fits on which GPU. "24 GB" in a GPU's name means about 24 GiB (24 x 2**30 bytes).
+
+The KV cache holds the keys and values that a model has computed for earlier tokens.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def architecture(model: Model) -> Architecture:
         files = stored(model)
         assert files
         return files.sizes
-    name = str(model).rpartition("/")[2]  # without the owner on the hub
+    name = str(model).rpartition("/")[2]  # without the owner, as in OWNER/NAME
     names = {known.lower(): known for known in known_configs()}
     # TUNED is the ending of a fine-tuned model's name, such as -instruct: it has the sizes of the base model.
     known = names.get(name.lower()) or names.get(TUNED.sub("", name).lower())

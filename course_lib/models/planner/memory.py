@@ -61,7 +61,7 @@ def bytes_to_load(spec: ModelSpec) -> int:
     """Return the bytes of a model's weights in this process after loading; 0 if a server holds them.
 
     spec: The declaration of the model. Its precision `auto` counts as 32 bits per weight, as on a CPU.
-    Adapters and the KV cache are not included.
+    Adapters and the memory for texts are not included.
     """
     if isinstance(spec.source, ServerSource):
         return 0

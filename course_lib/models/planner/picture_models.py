@@ -1,4 +1,7 @@
-"""The sizes of well-known models that draw pictures, by component."""
+"""The sizes of well-known models that draw pictures, by component.
+
+A text encoder turns the prompt into vectors.
+"""
 
 from __future__ import annotations
 

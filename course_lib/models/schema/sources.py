@@ -1,4 +1,7 @@
-"""The sources of a model: a repository on the Hugging Face hub, a local path, or a model server."""
+"""The sources of a model: a repository on the Hugging Face hub, a local path, or a model server.
+
+A driver is the software that runs a model, such as llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class HuggingFaceSource(Frozen):
     repository: str
     revision: str | None = Field(
         None,
-        max_length=200,  # as {1,200} in the pattern, each process held 200 tables of Unicode's letters, 20 MB
+        max_length=200,  # {1,200} in the pattern would take 20 MB: a table of all letters per repetition
         pattern=r"^[\w./-]+$",
         description="branch, tag or commit; only a commit is fixed",
     )

@@ -1,4 +1,8 @@
-"""ModelSpec, the declaration (specification) of a model: source, task, settings and driver."""
+"""ModelSpec, the declaration (specification) of a model: source, task, settings and driver.
+
+A LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
+The catalogue is the list of models that the course knows (catalog.yaml).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ QUANTIZATIONS = {  # driver (the software that runs a model) -> the quantization
 
 
 class Adapter(Frozen):
-    """A LoRA adapter saved by PEFT, and its weight.
+    """A LoRA adapter saved by the library peft, and the factor by which it is multiplied, its weight.
 
     A string in place of the fields is the source: a path, the name of a shipped adapter, or a hub id.
     """

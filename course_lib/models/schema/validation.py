@@ -1,4 +1,7 @@
-"""Validate with pydantic, and report all wrong fields in one error with their allowed values."""
+"""Validate with pydantic, and report all wrong fields in one error with their allowed values.
+
+A specification (ModelSpec) says which model to load, and how.
+"""
 
 from __future__ import annotations
 
