@@ -413,7 +413,7 @@ def public_labels(name: str, embedder_names: Sequence[str], words: float, asked:
 
 
 def finetuned() -> None:
-    """banking77: a fine-tuned MiniLM, and its mean with two baselines. About half an hour of a core.
+    """banking77: a fine-tuned MiniLM, and its mean with two baselines. About 25 minutes of a core.
 
     The weights of the mean were chosen on the messages that calibrate, a tenth of the training file, with
     parts that were fitted to the rest. Then all are fitted to the whole training file.

@@ -136,16 +136,18 @@ def page(results: dict[str, Any]) -> str:
         low, high = proportion_interval(sum(right), len(right))
         share = f"{sum(right) / len(right):.0%} ({low:.0%}-{high:.0%}) of {len(right)}"
         bits = f"{8 * speed['bytes'] / speed['parameters']:.1f}"
-        loading = "{:.2f} ({:.2f}-{:.2f})".format(*results["loading"][model])
-        sizes = [bits, f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
+        measured = (results["loading"][model], speed["ttft"])
+        seconds = ["{:.2f} ({:.2f}-{:.2f})".format(*value) for value in measured]
+        sizes = [f"{speed['parameters'] / 1e6:,.1f}", bits]
+        sizes += [f"{speed['bytes'] / 1e6:,.0f}", f"{speed['memory'] / 1e6:,.0f}"]
         speeds = ["{:,.0f} ({:,.0f}-{:,.0f})".format(*speed[name]) for name in ("prefill", "decode")]
-        rows.append([model, f"{speed['parameters'] / 1e6:,.1f}", *sizes, loading, *speeds, best, share])
+        rows.append([model, *sizes, *seconds, *speeds, best, share])
         forms = formats_of(model)
         for form in forms if len(forms) > 1 else []:
             if found := right_answers(results, model, "validation", form):
                 tried.append([model, form, f"{sum(found)} of {len(found)}"])
     sizes = ["million weights", "bits a weight", "weights, MB", "process, MB"]
-    speeds = ["loads, processor seconds", "reads, tokens/s", "writes, tokens/s"]
+    speeds = ["loads, processor seconds", "first token, s", "reads, tokens/s", "writes, tokens/s"]
     head = ["model", *sizes, *speeds, "asked by", "right"]
     loads = [speed["load"] for speed in results["speed"].values()]
     busy = (

@@ -97,8 +97,8 @@ def packed_block(codes: Sequence[int], scale: float) -> Picture:
 def shared_heads(heads: int, kv_heads: int) -> Picture:
     """Draw which attention heads share a KV head, that is, stored keys and values (grouped-query attention).
 
-    Describe in the text below the figure: how many heads share one. Raises ValueError unless kv_heads divides
-    heads.
+    A head is a part of a layer that compares tokens. Describe in the text below the figure: how many share
+    one. Raises ValueError unless kv_heads divides heads.
     """
     if not 0 < kv_heads <= heads or heads % kv_heads:
         raise ValueError(f"{heads} heads cannot share {kv_heads} KV heads evenly")

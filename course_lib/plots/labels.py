@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, hypot, inf, pi, sin
+from itertools import combinations
+from math import hypot, inf
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ FAR = 14  # points (1/72 inch) from which on a line joins a name to its point
 SPACE = 2  # pixels around a name
 CLEAR = 8  # pixels around a point, in which the line that leads to it may cross others
 BEHIND = 2  # drawings below this zorder (they are drawn first) are a background, which a name may cover
+MOST_TRIED = 200  # places for the name of a group
 LATER = 0.01  # added to what a choice covers, for each choice before it: of equal ones the first is taken
 
 
@@ -51,11 +53,13 @@ def around(point: tuple[float, float], *, near: float = 9, far: float = 75) -> l
     return beside
 
 
-def within(point: tuple[float, float]) -> list[Choice]:
-    """Return places for the name of a group: in the middle of its points, or a little off."""
-    middle = {"ha": "center", "va": "center"}
-    rings = [(r * cos(turn), r * sin(turn)) for r in range(7, 64, 7) for turn in np.arange(0, 2 * pi, pi / 6)]
-    return [(point, {"position": at} | middle) for at in [(0.0, 0.0), *rings]]
+def within(points: Sequence[tuple[float, float]]) -> list[Choice]:
+    """Return places for the name of a group: its median, then places half-way between two points."""
+    middle = np.median(points, axis=0)
+    between = [np.add(a, b) / 2 for a, b in combinations(points, 2)]
+    between.sort(key=lambda at: float(np.linalg.norm(at - middle)))
+    look = {"position": (0.0, 0.0), "ha": "center", "va": "center"}
+    return [((float(x), float(y)), look) for x, y in [middle, *between[:MOST_TRIED]]]
 
 
 def place(text: Annotation, choices: Sequence[Choice]) -> float:

@@ -182,7 +182,7 @@ def scatter(
         axes.plot(*zip(*points, strict=True), marker, label=name, **look)
         if len(groups) <= len(COLOURS):
             look = {"color": colour, "weight": "bold", "arrowprops": None}
-            names += add_names(axes, {name: tuple(np.median(points, axis=0))}, **look)
+            names += add_names(axes, {name: points[0]}, **look)
     axes.plot(*np.reshape(others, (-1, 2)).T, ".", color="lightgrey", markersize=4, zorder=1)
     axes.set_aspect("equal", adjustable="datalim")
     axes.plot(*np.reshape(list(stars.values()), (-1, 2)).T, "*", color="black", markersize=14)
@@ -191,5 +191,5 @@ def scatter(
         figure.legend(loc="outside right upper", frameon=False)
     figure.draw_without_rendering()  # computes the size of the axes
     place_together(labels, [around(label.xy, near=9) for label in labels])
-    place_together(names, [within(name.xy) for name in names])
+    place_together(names, [within(points) for points in groups.values()][: len(names)])
     return figure

@@ -121,7 +121,7 @@ class RerankerRun(ABC):
         base_folder = catalog.verify_shipped(BASE)
         self.tokenizer = AutoTokenizer.from_pretrained(base_folder)
         torch.manual_seed(0)
-        with quiet():  # transformers would report the new head and unused layers
+        with quiet():  # transformers would report a new last layer and unused ones
             base, task = self.build(base_folder)
         rank = self.config.rank
         lora_config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGET_MODULES, **task)

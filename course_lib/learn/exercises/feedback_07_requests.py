@@ -251,6 +251,7 @@ def check_next(what_next: Callable[[int | None, int, int], str]) -> str | None:
 
     def kind(status: int | None, tokens: int, tries: int) -> str:
         """Return a name for the way in which a request ended."""
+        # full: the queue; away: a balancer in front of several servers got no answer from any.
         names = {429: "full", 503: "full", 502: "away", 504: "away", 500: "failed", 200: "good"}
         name = ("late" if tokens else "early") if status is None else names.get(status, "bad")
         return name + "_last" * (tries >= 3)
