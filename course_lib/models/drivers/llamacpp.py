@@ -125,7 +125,7 @@ class LlamaCpp(Engine):
 
     @functools.cached_property
     def cache_bytes(self) -> int | None:
-        """The bytes of the KV caches of all slots; None if the planner does not know the architecture."""
+        """The bytes of the KV caches of all slots; None for an architecture unknown to models/planner."""
         from course_lib.models.planner import plan
 
         try:
