@@ -66,7 +66,7 @@ class FineTunedClassifier(Classifier):
         """
         check_labels(labels)
         names = sorted({*labels})
-        gold = np.array([names.index(label) for label in labels])
+        gold = np.array([names.index(label) for label in labels])  # the right label of each text, by number
         precision = "bfloat16" if has_native_bfloat16() else "float32"
         engine: Any = load(self.base, task="text-embedding", precision=precision)
         encoder, ids = engine.model, _ids(engine, texts)

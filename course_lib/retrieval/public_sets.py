@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Abstracts on aerodynamics and on electronics, English questions about Wikipedia, TAT-QA, and KorQuAD.
 NAMES = ("cranfield", "npl_vaswani", "xquad_en", "tatqa", "korquad1_dev")
 
 
