@@ -155,7 +155,10 @@ def open_prompt(question: Question, passages: Sequence[Passage] = ()) -> str:
 def closed_book_questions(
     questions: Sequence[Question], areas: Sequence[str] | None = None
 ) -> list[Question]:
-    """Select the questions that ask for one value of the handbook (what `knowledge_examples` teaches)."""
+    """Select the questions that ask for one value of the handbook (what `knowledge_examples` teaches).
+
+    The attribute `gold` of a question lists the ids of the passages with its answer.
+    """
     return [
         q
         for q in questions

@@ -186,6 +186,7 @@ class SamplingOptions(RequestBody):
     repeat_last_n: Annotated[Whole, Field(ge=-1, le=1_000_000)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
+    # Mirostat is an algorithm (0: off) that chooses tokens of a target surprise tau, adapting by eta.
     mirostat: Annotated[Whole, Field(ge=0, le=2)] | None = None
     mirostat_tau: Annotated[float, Field(ge=0, le=100)] | None = None
     mirostat_eta: Annotated[float, Field(ge=0, le=100)] | None = None

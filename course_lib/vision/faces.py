@@ -1,4 +1,7 @@
-"""Face embeddings with transformers: the output of a vision transformer (ViT) or ResNet, as one vector."""
+"""Face embeddings with transformers: the output of a vision transformer (ViT) or of a ResNet, one vector.
+
+A ResNet is a convolutional network, which slides small filters over the picture.
+"""
 
 from __future__ import annotations
 

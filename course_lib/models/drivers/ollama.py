@@ -36,8 +36,8 @@ class Client(ollama.Client):
     """The client of the ollama package, with the fields of NO_TRUNCATION, for which it has no arguments.
 
     By default, Ollama silently drops the oldest turns of a conversation, or the middle of a text, until the
-    rest fits into num_ctx; while it generates, it drops the oldest tokens. With `truncate: false` it refuses
-    such a prompt, and with `shift: false` it stops generating.
+    rest fits into the context (num_ctx tokens); while it generates, it drops the oldest tokens. With
+    `truncate: false` it refuses such a prompt, and with `shift: false` it stops generating.
     """
 
     def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:

@@ -120,12 +120,13 @@ class _Reader:
         return dict(zip(SIZES, sizes, strict=True))
 
     def vocabulary(self) -> tuple[list[tuple[str, float]], dict[str, int]]:
-        """Return the pieces with their scores (log-probabilities), and the ids of the special tokens."""
+        """Return the tokens (pieces) with their scores (log-probabilities), and the ids of special tokens."""
         count, *special, length = self.values("<5iQ")
         ends = struct.unpack(f"<{count + 1}I", self.take(4 * (count + 1)))
         scores = struct.unpack(f"<{count}f", self.take(4 * count))
         text = self.take(length)
-        self.take(self.values("<iI")[1])  # the map of characters: it cannot compose several into one
+        # The map of characters is not used: it lacks sequences of characters that become one, as a and ´ do.
+        self.take(self.values("<iI")[1])
         if not all(0 <= i < count for i in special) or list(ends) != sorted(ends):
             raise ValueError("its vocabulary is damaged")
         pieces = [text[ends[i] : ends[i + 1]].decode() for i in range(count)]
