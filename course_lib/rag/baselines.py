@@ -40,9 +40,9 @@ class LinearClassifier(Classifier):
     """A linear classifier on embeddings, fitted by `fit`.
 
     embeddings: any LangChain Embeddings. C: the higher, the closer the fit to the training texts. words: 0
-    for logistic regression on the embeddings alone; above 0, the weight of TF-IDF features of words and of
-    parts of words beside them, with a support vector machine (Fan et al. 2008), which is faster on so many
-    features.
+    for logistic regression on the embeddings alone; above 0, the weight of TF-IDF features (how often a text
+    has a word, weighted higher for rare words) of words and of parts of words beside them, with a support
+    vector machine (Fan et al. 2008), which is faster on so many features.
     """
 
     embeddings: Embeddings

@@ -1,7 +1,9 @@
 """Score answers, refusals and predicted labels, most of them with a bootstrap interval.
 
 Such an interval contains 95% of the scores of random resamples of the same size. A label is a text, or None
-where a classifier abstained; a table of pandas has NaN there. SQuAD is a public set of reading questions.
+where a classifier abstained; a table of pandas has NaN there. SQuAD is a public set of reading questions. A
+gold answer or label is the right one. F1 is the harmonic mean of precision (the share of the predicted items
+that are right) and recall (the share of the right items that were predicted).
 """
 
 from __future__ import annotations

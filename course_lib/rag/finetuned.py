@@ -1,4 +1,7 @@
-"""A classifier that trains an embedding model for its labels; those in `baselines` leave it as it is."""
+"""A classifier that trains an embedding model for its labels; those in `baselines` leave it as it is.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class FineTunedClassifier(Classifier):
         """
         check_labels(labels)
         names = sorted({*labels})
-        gold = np.array([names.index(label) for label in labels])
+        gold = np.array([names.index(label) for label in labels])  # the right label of each text, by number
         precision = "bfloat16" if has_native_bfloat16() else "float32"
         engine: Any = load(self.base, task="text-embedding", precision=precision)
         encoder, ids = engine.model, _ids(engine, texts)

@@ -1,7 +1,8 @@
 """Predict the topic of a Korean question: the attribute that it asks for, such as a credit card's annual fee.
 
 The 216 topics are those of `rag.topics`. A linear classifier over character n-grams predicts them. It was
-trained on questions written for it, none of which is in the exam (models/haneul-topics).
+trained on questions written for it, none of which is in the exam (models/haneul-topics). The exam is the
+course's set of questions about its handbook.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class InParts(Answers):
     def _answer_all(self, questions: list[str]) -> list[dict[str, Any]]:
         split = [composite.split(question) if isinstance(question, str) else None for question in questions]
         asked = [parts.parts if parts else (q,) for q, parts in zip(questions, split, strict=True)]
-        found = iter(self.pipeline.batch([part for parts in asked for part in parts]))
+        results = iter(self.pipeline.batch([part for parts in asked for part in parts]))
         return [
-            _joined(question, parts, next(found), next(found)) if parts else next(found)
+            _joined(question, parts, next(results), next(results)) if parts else next(results)
             for question, parts in zip(questions, split, strict=True)
         ]
 
@@ -42,7 +42,7 @@ def _joined(
     answer = "" if reason else parts.join(first["answer"], second["answer"])
     reason = reason or ("" if answer else "the answers of both parts cannot be compared")
     lists = ("passages", "left_out", "removed", "sources")
-    confidences = [found["confidence"] for found in both]
+    confidences = [result["confidence"] for result in both]
     return {
         **{name: list(dict.fromkeys([*first[name], *second[name]])) for name in lists},
         **({"sources": []} if reason else {}),

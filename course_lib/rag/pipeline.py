@@ -76,7 +76,7 @@ class RAGPipeline(Answers):
     """Questions in, answers with sources out (see `Answer`).
 
     retriever: a LangChain retriever, such as a HybridRetriever with a reranker; its documents need ids, and
-    may have a metadata field "title". model: a ChatModel of the manager, or a loaded model. best_last: put
+    may have a metadata field "title". model: a ChatModel of a ModelManager, or a loaded model. best_last: put
     the best passage next to the question instead of first. grounded: refuse an answer that no passage
     contains. min_confidence: refuse an answer with a lower confidence; see `calibrate`. evidence: one more
     signal for `calibrate`, a function of the question, such as `log_odds` of `rag.topics.StatedTopics`.

@@ -1,6 +1,7 @@
 """Build prompts from passages, a question and its options, in the format the course's models were trained on.
 
-The passages come from the handbook of Haneul Bank, the course's fictional bank.
+The passages come from the handbook of Haneul Bank, the course's fictional bank. The exam is the course's set
+of questions about its handbook.
 """
 
 from __future__ import annotations

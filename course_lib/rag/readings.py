@@ -1,4 +1,7 @@
-"""Prepare a question for a model: clean its passages, and build prompts that fit into the context."""
+"""Prepare a question for a model: clean its passages, and build prompts that fit into the context.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def _filled(template: str, row: dict[Any, Any]) -> str:
     fields = (re.split(r"[.\[]", name)[0] for _, name, _, _ in Formatter().parse(template) if name)
     for name in fields:
         value = row.get(name, "")
-        pandas_has = type(value).__name__ in ("NAType", "NaTType")  # NA and NaT, without an import of pandas
-        if value is None or pandas_has or (np.isscalar(value) and value != value):
+        is_na = type(value).__name__ in ("NAType", "NaTType")  # pandas' NA and NaT, without importing pandas
+        if value is None or is_na or (np.isscalar(value) and value != value):  # the last is for NaN
             what = f"the column {name!r} of a row is empty: {value!r}"
             raise CourseError(what, f'frame.fillna({{"{name}": ""}})')
     return template.format_map(row)

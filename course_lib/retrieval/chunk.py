@@ -45,7 +45,9 @@ class TokenSpans:
 
 
 def token_spans(tokenizer: Any) -> TokenSpans:
-    """Wrap a fast tokenizer of `transformers` or `tokenizers`. Raises CourseError for any other tokenizer.
+    """Wrap a tokenizer of `tokenizers` or a fast one (built on it) of `transformers`.
+
+    Raises CourseError for any other tokenizer.
 
     A copy is used, with truncation off, because many tokenizers truncate silently (MiniLM's to 128 tokens).
     """

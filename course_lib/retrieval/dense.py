@@ -1,8 +1,8 @@
 """A dense index: search by meaning, with the FAISS library. Scores are the cosines of embedding vectors.
 
-A "flat" index compares the query with every vector and is exact. An "hnsw" index searches a graph of nearest
-neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes much longer to build and is much faster for
-many documents, but can miss some hits.
+A "flat" index compares the query with every vector and is exact. An "hnsw" index (HNSW) searches a graph of
+nearest neighbours (Malkov and Yashunin 2018, arXiv:1603.09320): it takes much longer to build and is much
+faster for many documents, but can miss some hits.
 """
 
 from __future__ import annotations

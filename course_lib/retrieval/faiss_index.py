@@ -1,4 +1,7 @@
-"""Store unit vectors in a FAISS index and find those with the highest cosines. Used by `dense`."""
+"""Store unit vectors in a FAISS index and find those with the highest cosines. Used by `dense`.
+
+FAISS is a library that searches vectors. HNSW is its index that searches a graph of nearest neighbours.
+"""
 
 from __future__ import annotations
 

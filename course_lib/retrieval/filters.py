@@ -110,12 +110,13 @@ def _check_operators(field: Any, wanted: Any) -> None:
             'filter=lambda metadata: metadata["year"] == 2020 or metadata["lang"] == "ko"',
         )
     if isinstance(wanted, Mapping):
-        own = f"metadata[{field!r}]"
-        tests = [f"{own} {PYTHON_OPERATORS[n]} {v!r:.60}" for n, v in wanted.items() if n in PYTHON_OPERATORS]
+        access = f"metadata[{field!r}]"  # Python code for the fix
+        known = [(PYTHON_OPERATORS[name], v) for name, v in wanted.items() if name in PYTHON_OPERATORS]
+        tests = [f"{access} {operator} {v!r:.60}" for operator, v in known]
         if not any(str(name).startswith("$") for name in wanted):
-            tests = [f"{own} == {wanted!r:.60}"]
+            tests = [f"{access} == {wanted!r:.60}"]
         elif len(tests) < len(wanted):  # an operator that is not in Python
-            tests = [f"your_test({own})"]
+            tests = [f"your_test({access})"]
         raise CourseError(
             f"filter: {field}={wanted!r:.60} is a mapping, such as other libraries use for operators; "
             "a filter has values only",

@@ -1,7 +1,9 @@
 """Combine the results of two retrievers into one ranking.
 
 The lexical retriever matches words (BM25 scores), the dense retriever compares vectors (cosines). The result
-of a retriever is a dict from document ids to scores, without the documents that it did not find.
+of a retriever is a dict from document ids to scores, without the documents that it did not find. MiniLM and
+E5 are trained embedding models; LSA is computed from the documents (lsa.py). KorQuAD and NPL are collections
+of documents and queries.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Fusion = Literal["min-max", "theoretical", "z-score", "rrf"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 MAX_SCORE = 1e100  # squares of larger scores overflow
-RRF_K = 60  # Cormack et al. 2009, section 2
+RRF_K = 60  # of reciprocal rank fusion (Cormack et al. 2009, section 2)
 MIN_BM25, MIN_COSINE = 0.0, -1.0  # the lowest possible scores
 # `theoretical_min_max` scales over at most this many standard deviations of the scores. Between -1 and the
 # best hit, the embedders MiniLM and LSA have 10 to 30 of them; E5, whose cosines are all similar, 60 to 130.

@@ -1,4 +1,7 @@
-"""Use a language model as a reranker: a passage's score is the log-probability of an answer to a prompt."""
+"""Use a language model as a reranker: a passage's score is the log-probability of an answer to a prompt.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 

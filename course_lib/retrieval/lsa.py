@@ -1,8 +1,9 @@
 """Latent semantic analysis (LSA): an embedder that is fitted to the documents in seconds.
 
-A document is a vector of TF-IDF weights of its character bigrams and trigrams, which a truncated SVD reduces
-to a few hundred dimensions (Deerwester et al. 1990). LSA knows only what the documents contain. The course
-uses it where it has no trained embedding model: for Korean with its smallest models (tier `tiny`).
+A document is a vector of TF-IDF weights of its character bigrams and trigrams (how often it has each, higher
+for rare ones), which a truncated SVD reduces to a few hundred dimensions (Deerwester et al. 1990). LSA knows
+only what the documents contain. The course uses it where it has no trained embedding model: for Korean with
+its smallest models (tier `tiny`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ A ranking is a list of document ids (strings), best first. Qrels are the relevan
 document id -> grade, an integer. Ids match whether "é" is one Unicode character or two (`nfc` makes it one).
 A document is relevant if its grade is 1 or more. A metric is a number from 0 to 1 for one ranking, and 0 if
 the ranking is empty or no document is relevant. k is the number of ranks to evaluate, or None for all.
+trec_eval is the program of the TREC conferences, which is used for most published results.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Read public retrieval test collections from a folder, for the benchmarks and the tests.
 
-A collection has documents, queries, and judgements of which documents are relevant to a query (qrels). They
-are not part of the course. The environment variable COURSE_DATA_DIR names the folder. Each collection has a
-subfolder with corpus.jsonl, queries.jsonl and qrels.tsv. The exceptions are TAT-QA (questions about financial
-reports), with corpus.jsonl and qa_*.jsonl, and KorQuAD (Korean questions about Wikipedia), with its original
-JSON file.
+A collection has documents, queries, and judgements of which documents are relevant to a query (qrels). The
+collections are not part of the course. The environment variable COURSE_DATA_DIR names the folder. Each
+collection has a subfolder with corpus.jsonl, queries.jsonl and qrels.tsv. The exceptions are TAT-QA
+(questions about financial reports), with corpus.jsonl and qa_*.jsonl, and KorQuAD (Korean questions about
+Wikipedia), with its original JSON file.
 """
 
 import json
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Abstracts on aerodynamics and on electronics, English questions about Wikipedia, TAT-QA, and KorQuAD.
 NAMES = ("cranfield", "npl_vaswani", "xquad_en", "tatqa", "korquad1_dev")
 
 

@@ -1,4 +1,7 @@
-"""Make the function that splits texts into chunks as long as an embedding model reads. Used by `dense`."""
+"""Make the function that splits texts into chunks as long as an embedding model reads. Used by `dense`.
+
+An engine is a loaded model.
+"""
 
 from __future__ import annotations
 

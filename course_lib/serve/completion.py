@@ -1,6 +1,6 @@
 """Complete texts with llama.cpp for the model server: text, token counts, durations, and finish reason.
 
-The store is the server's folder of models.
+The store is the server's folder of models. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

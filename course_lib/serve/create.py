@@ -2,7 +2,7 @@
 
 The store is the server's folder of models, a tag its record of a model under one name. The library lists the
 models that can be pulled. A digest is the SHA-256 of a file. A Modelfile is Ollama's text file that describes
-a model to make.
+a model to make. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

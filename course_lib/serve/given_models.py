@@ -1,6 +1,7 @@
 """The models that `course serve --model` names: GGUF files of the user, and models of the library.
 
-Its names have the form name:tag, such as haneul-4m:latest.
+The library lists the models that the server can pull (download or convert). Its names have the form name:tag,
+such as haneul-4m:latest. The store is the server's folder of models. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

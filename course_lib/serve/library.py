@@ -35,7 +35,7 @@ from course_lib.models.gguf import cached_export
 folder, weight_type, scratch = sys.argv[1:]
 print(cached_export(pathlib.Path(folder), weight_type, pathlib.Path(scratch)))
 """
-EMBEDDER_NAME = "all-minilm:latest"  # the name of catalog.MINILM in Ollama's library
+EMBEDDER_NAME = "all-minilm:latest"  # Ollama's name of catalog.MINILM, an embedding model
 
 
 @dataclass(frozen=True)

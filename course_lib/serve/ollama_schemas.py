@@ -32,7 +32,7 @@ class RunnerOptions(RequestBody):
     """Options for how Ollama runs a model. Those that cannot change the answer are accepted and ignored."""
 
     model_config = ConfigDict(extra="forbid")
-    num_ctx: Annotated[Whole, Field(ge=1)] | None = None
+    num_ctx: Annotated[Whole, Field(ge=1)] | None = None  # tokens of the context: prompt and answer
     num_keep: Whole = 0  # tokens to keep if a prompt is shortened, which this server never does
     num_batch: Whole = 0
     num_gpu: Whole = 0
@@ -54,7 +54,7 @@ class Options(RunnerOptions, SamplingOptions):
 
     model_config = ConfigDict(extra="forbid")
     DEFAULTS: ClassVar[dict[str, Any]] = DEFAULTS
-    num_predict: Whole | None = None
+    num_predict: Whole | None = None  # the most tokens of the answer; not limited if negative
 
 
 class EmbedOptions(RunnerOptions, SamplingOptions):

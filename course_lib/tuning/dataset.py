@@ -1,6 +1,6 @@
 """Tokenize training examples, put them in a reproducible random order, and build padded batches.
 
-Used by `training`.
+Used by `training`. An engine is a loaded model.
 """
 
 from __future__ import annotations

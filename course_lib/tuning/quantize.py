@@ -1,8 +1,9 @@
 """Quantize weights to integer codes and scales with numpy, and back: absmax, Q8_0, Q4_0, NF4 and FP4.
 
-The absmax of some weights is the largest of their absolute values; their scale is derived from it.
-The results equal those of llama.cpp (ggml/src/ggml-quants.c, checked with the package gguf) and bitsandbytes
-(Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats.py` lists the formats by name.
+The absmax of some weights is the largest of their absolute values; their scale is derived from it. The
+results equal those of llama.cpp (ggml/src/ggml-quants.c, checked with the package gguf) and bitsandbytes
+(Dettmers et al. 2022, arXiv:2208.07339; 2023, arXiv:2305.14314). `formats.py` lists the formats by name. GGUF
+is the file format of llama.cpp.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def as_float32(weights: Any) -> Weights:
 def grouped(weights: Any, per: Per, fix: str = "per={}") -> Weights:
     """Reshape weights to (groups, weights per group); the weights of a group share a scale.
 
-    fix: of the error, with {} for a block size that fits; the caller's own argument, if it has one.
+    fix: The error's remedy, with {} for a block size that fits, in terms of the caller's own argument.
     Raises CourseError as `as_float32`, and if the row length is not a multiple of the block size.
     """
     weights = as_float32(weights)
@@ -199,9 +200,9 @@ FP4: Weights = np.concatenate([_POSITIVE, -_POSITIVE])  # in bitsandbytes' order
 def normal_float() -> Weights:
     """Compute the 16 values of NF4 from quantiles of the normal distribution (Dettmers et al. 2023).
 
-    A quantile is the value below which a given share of a distribution lies.
     They are 8 quantiles from the lower tail to the median and 9 from the median to the upper tail (0 counted
-    once), scaled to -1..1. Quantiles 0 and 1 are infinite, so the tails end at the mean of 1/32 and 1/30.
+    once), scaled to -1..1. A quantile is the value below which a given share of a distribution lies.
+    Quantiles 0 and 1 are infinite, so the tails end at the mean of 1/32 and 1/30.
     """
     quantile, tail = np.vectorize(NormalDist().inv_cdf), (1 / 32 + 1 / 30) / 2
     lower, upper = quantile(np.linspace(tail, 0.5, 8)), quantile(np.linspace(0.5, 1 - tail, 9))

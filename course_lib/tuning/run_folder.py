@@ -1,6 +1,7 @@
 """Check the output folder of a training run, read its log, and describe the result.
 
-A folder can hold a finished run (adapter and log), a checkpoint of an interrupted run, or unrelated files.
+A folder can hold a finished run (adapter and log), a checkpoint of an interrupted run, or unrelated files. A
+LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class TorchModel(PictureModel):
 
     @property
     def model(self) -> Any:
-        """The torch module; for a pipeline, the network that removes noise."""
+        """The torch module; of diffusers' pipelines (several models), the network that removes noise."""
         self._check_open()
         return self.modules[0]
 
@@ -148,7 +148,7 @@ def check_architecture(spec: ModelSpec, actual: tuple[str, ...]) -> None:
 def no_numbers(name: str, fix: str = 'load(..., precision="float32")') -> CourseError:
     """Return the error for results of a model that are NaN or infinite, as after an overflow in 16 bits.
 
-    name: the model's. fix: of the error.
+    name: The model's name. fix: What the error tells the user to try.
     """
     what = (
         f"{name} computed values that are no finite numbers: its weights are damaged, or overflow in 16 bits"

@@ -84,9 +84,9 @@ def _check_matches_files(spec: ModelSpec, name: str, config: dict[str, Any]) -> 
 def set_compute_dtype(model: Any, spec: ModelSpec) -> None:
     """Make every 4-bit layer compute in the specification's `compute_dtype`.
 
-    bitsandbytes 0.50.2 has a fused kernel for CPUs with AVX512-BF16. It always computes in bfloat16, and
-    fails on matrices that do not divide into its blocks. This function turns it off for such layers and other
-    types.
+    bitsandbytes 0.50.2 has a fused kernel (dequantizes and multiplies at once) for CPUs with AVX512-BF16. It
+    always computes in bfloat16, and fails on matrices that do not divide into its blocks. This function turns
+    it off for such layers and other types.
     """
     import torch
     from bitsandbytes.nn import Linear4bit

@@ -38,10 +38,10 @@ def trained_length(name: str, config: Any) -> int:
 
 
 def default_context(spec: ModelSpec, path: Path) -> int:
-    """The context length for a model whose specification has none: what the planner finds memory for.
+    """The context length of a specification; without one, the longest that fits into memory.
 
-    path: the model's folder or .gguf file. The planner's upper limit for a model whose sizes it cannot read.
-    Raises CourseError if the memory is too small.
+    path: The model's folder or .gguf file. It is MOST_TOKENS if longer, or if the planner (models/planner)
+    cannot estimate the memory. Raises CourseError if the memory is too small.
     """
     if spec.context_length is not None:
         return spec.context_length

@@ -1,7 +1,7 @@
 """Refuse a specification with a task or a field that its driver does not support.
 
 A driver is the software that runs a model, such as llama.cpp. A specification (ModelSpec) says which model to
-load, and how.
+load, and how. An engine is a loaded model. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class HuggingFace(TorchEngine):
         prompt = self._prompt(prompt)
         if isinstance(prompt, str):
             return self.ids(prompt), self._tokenize([as_text(answer, "answer")])[0]
-        before = self._chat_template.render(prompt)  # pieces of text and control tokens, in turns
+        before = self._chat_template.render(prompt)  # text, control token, text, ...
         turns = [*prompt, {"role": "assistant", "content": as_text(answer, "answer")}]
         whole, last = self._chat_template.render(turns, answered=True), len(before) - 1
         begins_alike = len(whole) > last and whole[:last] == before[:last]
@@ -160,8 +160,8 @@ class HuggingFace(TorchEngine):
         lengths = list(map(len, ids))
         self._check_fits(max(lengths) + options.max_output_length)
         # Long prompts are read faster one by one, where nothing is padded: attention then skips what a
-        # causal model does not see. Short ones are faster together (measured). A batch size that the caller
-        # chose holds whatever the length: the limit of tokens is then one that no batch reaches.
+        # causal model does not see. Short ones are faster together (measured). If the caller chose a batch
+        # size, the number of tokens is not limited: the limit is then more than all prompts together have.
         tokens = sum(lengths) * len(ids) if batch_size else self.batch_tokens
         replies: list[Any] = [None] * len(ids)
         for batch in batches(lengths, tokens, batch_size or self.default_batch_size):
@@ -245,10 +245,10 @@ class HuggingFace(TorchEngine):
             text: self.tokenizer.encode(text, add_special_tokens=False)
             for text in set(itertools.chain.from_iterable(continuations))
         }
-        tails = [[tokens[text] for text in texts] for texts in continuations]
-        longest = [len(p) + max(map(len, t), default=0) for p, t in zip(ids, tails, strict=True)]
+        endings = [[tokens[text] for text in texts] for texts in continuations]
+        longest = [len(p) + max(map(len, e), default=0) for p, e in zip(ids, endings, strict=True)]
         self._check_fits(max(longest, default=0))
-        return score(self.model, ids, tails, prefix)
+        return score(self.model, ids, endings, prefix)
 
     def read_prefix(self, prompts: Sequence[Prompt]) -> Prefix:
         """Read the beginning that prompts have in common once, for later calls of `score_each`.

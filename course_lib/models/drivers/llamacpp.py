@@ -1,7 +1,8 @@
 """The driver llamacpp: run GGUF files with llama.cpp; other models are converted to GGUF.
 
 A slot of llama.cpp computes one text; several slots compute several texts at the same time. An engine is a
-loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens.
+loaded model. The KV cache holds the keys and values that a model has computed for earlier tokens. GGUF is the
+file format of llama.cpp.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class LlamaCpp(Engine):
 
     @functools.cached_property
     def cache_bytes(self) -> int | None:
-        """The bytes of the KV caches of all slots; None if the planner does not know the architecture."""
+        """The bytes of the KV caches of all slots; None for an architecture unknown to models/planner."""
         from course_lib.models.planner import plan
 
         try:

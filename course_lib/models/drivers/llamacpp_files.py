@@ -1,6 +1,6 @@
 """The GGUF files that llama.cpp loads for a specification: given ones, or ones converted from folders.
 
-A specification (ModelSpec) says which model to load, and how.
+A specification (ModelSpec) says which model to load, and how. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Load models and tokenizers with transformers, in the precision and on the device of a ModelSpec.
 
-A specification (ModelSpec) says which model to load, and how.
+A specification (ModelSpec) says which model to load, and how. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

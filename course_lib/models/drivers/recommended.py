@@ -2,7 +2,8 @@
 
 For an option that a call leaves out, transformers would take the value in the folder's
 generation_config.json, and llama.cpp the one in the GGUF file. Here it has the default of the class
-`Generation` (course_lib/models/schema), the same for every model and driver.
+`Generation` (course_lib/models/schema), the same for every model and driver. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations

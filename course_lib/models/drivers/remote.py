@@ -1,6 +1,6 @@
 """`RemoteEngine`, the base class for models on a server: turns truncated and broken answers into errors.
 
-A specification (ModelSpec) says which model to load, and how.
+A specification (ModelSpec) says which model to load, and how. An engine is a loaded model.
 """
 
 from __future__ import annotations

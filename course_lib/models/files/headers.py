@@ -68,7 +68,7 @@ def only_gguf(names: Iterable[str], where: str, fix: str) -> list[str]:
 
 
 def picture_files(names: Iterable[str]) -> list[str]:
-    """Return the files of a pipeline of diffusers, or of a repository of ONNX models; none of any other."""
+    """Return the files of a pipeline of diffusers, or of ONNX models (a file format); none of any other."""
     names = sorted(names)
     pipeline = [n for n in names if PIPELINE_FILE in names and PIPELINE_FILES.fullmatch(n)]
     if any(name.endswith(".safetensors") for name in pipeline):

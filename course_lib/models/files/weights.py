@@ -1,4 +1,7 @@
-"""Compare the names and shapes of a folder's weights with its config.json, without reading a weight."""
+"""Compare the names and shapes of a folder's weights with its config.json, without reading a weight.
+
+A LoRA adapter has two small matrices for each of some matrices of a model; their product is added to it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def check_weights(folder: Path, auto_class: Any, *, replaced: Iterable[str] = ()
     transformers compares them, by its own rules for renamed and tied (shared) tensors, on torch's device
     "meta", which has shapes only. Quantized weights have other shapes and are not checked.
 
-    auto_class: A class such as AutoModelForCausalLM, or the class of a model that is a part of a pipeline.
+    auto_class: A class such as AutoModelForCausalLM, or the class of a part of a diffusers pipeline.
     For the latter and for AutoModel, the file may contain a head (last layer) that the model lacks. replaced:
     Names of tensors that may be missing, because an adapter replaces them. config: Changes to config.json,
     such as num_labels. Raises CourseError for a difference, and the errors of transformers for a config.json

@@ -20,7 +20,8 @@ from course_lib.data import sha256
 from course_lib.models.gguf import architecture, tokenizer, vocabulary, writer
 
 LIMIT_BYTES = 4 * 2**30  # for all cached files together; the least recently used are deleted first
-PARTIAL_PREFIX, DAY_SECONDS = "partial-", 24 * 3600  # of folders with a file that is being written; their age
+PARTIAL_PREFIX = "partial-"  # of the name of a folder with a file that is being written
+DAY_SECONDS = 24 * 3600  # an older folder of that kind was left by a killed process, and is deleted
 METADATA_FILES = (
     "config.json",
     "generation_config.json",

@@ -1,6 +1,7 @@
 """Find the context length and the chat template of a .gguf file, without loading the model.
 
-A chat template writes the turns of a conversation as a model reads them.
+A chat template writes the turns of a conversation as a model reads them. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The program of a llama.cpp process. `LlamaServer` starts this file; it imports nothing of course_lib.
 
 It reads one line of JSON, loads the model, and writes one line of JSON: the addresses at which it listens. It
-ends when its standard input is closed, which also happens when the parent process is killed.
+ends when its standard input is closed, which also happens when the parent process is killed. GGUF is the file
+format of llama.cpp. A LoRA adapter has two small matrices for each of some matrices of a model; their product
+is added to it.
 """
 
 import json
@@ -14,9 +16,9 @@ from typing import Any
 def start(order: dict[str, Any]) -> list[Any]:
     """Load the model as often as there are instances. order: the line of JSON, with these fields.
 
-    instances: For each instance, the fields of CommonParams by their dotted names. gpu: True requires a GPU,
-    False forbids one, and None uses one if there is one. adapters: pairs of a GGUF file and its weight.
-    Raises RuntimeError if llama.cpp cannot load the file.
+    instances: For each instance, the fields of CommonParams (llama.cpp's settings) by dotted names. gpu: True
+    requires a GPU, False forbids one, and None uses one if there is one. adapters: pairs of a GGUF file and
+    its weight. Raises RuntimeError if llama.cpp cannot load the file.
     """
     import xllamacpp
 

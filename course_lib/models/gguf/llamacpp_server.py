@@ -1,4 +1,7 @@
-"""Run llama.cpp in a process of its own, and call it by HTTP through a socket that no other user can open."""
+"""Run llama.cpp in a process of its own, and call it by HTTP through a socket that no other user can open.
+
+GGUF is the file format of llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def settings(spec: ModelSpec, file: Path, slots: int, context: int, threads: int
         "n_ctx": slots * context,
         "cpuparams.n_threads": 1 if one_writer else threads,  # for one token
         "cpuparams_batch.n_threads": threads,  # for several: a prompt, or the next tokens of several texts
-        "cpuparams.poll": 0,  # threads sleep while they wait (in builds without OpenMP)
+        "cpuparams.poll": 0,  # threads sleep while they wait (in builds without the library OpenMP)
         "cpuparams_batch.poll": 0,
         "n_threads_http": slots + 1,
         "load_mode": LOAD_MODES[spec.low_cpu_mem_usage],

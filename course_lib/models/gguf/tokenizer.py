@@ -1,7 +1,7 @@
 """Turn the tokenizer of a model folder into fields of a GGUF file with which llama.cpp gives the same ids.
 
 BOS and EOS are the tokens for the beginning and the end of a text. A chat template writes the turns of a
-conversation as a model reads them.
+conversation as a model reads them. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

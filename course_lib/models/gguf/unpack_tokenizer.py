@@ -1,6 +1,7 @@
 """Turn the tokenizer fields of a GGUF file into a tokenizer of transformers that gives the same ids.
 
-NFC is Unicode's form in which a letter and its accent are one character.
+NFC is Unicode's form in which a letter and its accent are one character. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def unpack_tokenizer(fields: dict[str, Any], name: str) -> Any:
 
     tokens: list[str] = fields[f"{KEY}tokens"]
     types: list[int] = fields[f"{KEY}token_type"]
-    is_spm = fields[f"{KEY}model"] == "llama"
+    is_spm = fields[f"{KEY}model"] == "llama"  # a tokenizer of SentencePiece
     backend = _with_byte_fallback(fields, types) if is_spm else _byte_level(fields, name)
     marks = {i: token for i, token in enumerate(tokens) if types[i] in (UNKNOWN, CONTROL, USER_DEFINED)}
     for i, token in marks.items():

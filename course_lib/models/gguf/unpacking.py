@@ -1,6 +1,7 @@
 """Turn a GGUF file into a Hugging Face folder in bfloat16, which transformers can run and train.
 
-The weights stay rounded: from a 4-bit file, each has 16 bits but only 4 bits of precision.
+The weights stay rounded: from a 4-bit file, each has 16 bits but only 4 bits of precision. GGUF is the file
+format of llama.cpp.
 """
 
 from __future__ import annotations

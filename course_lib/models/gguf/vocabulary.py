@@ -1,6 +1,7 @@
 """Compare the token ids of llama.cpp, for the tokenizer fields of a GGUF file, with those of transformers.
 
-NFC is Unicode's form in which a letter and its accent are one character.
+NFC is Unicode's form in which a letter and its accent are one character. GGUF is the file format of
+llama.cpp.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ def _add_tensors(writer: Any, folder: Path, architecture: Architecture, weight_t
 
 
 def _is_redundant(name: str, path_of: dict[str, Path], architecture: Architecture) -> bool:
-    """Whether other data determine a tensor: frequencies in old files, or a head equal to the embeddings.
+    """Whether a tensor need not be stored: frequencies of rotary positions in old files, which config.json
+    determines, or a head equal to the embeddings.
 
     The head is the output layer. As in transformers, one that differs from the embeddings is kept, even if
     config.json says that they share a matrix.

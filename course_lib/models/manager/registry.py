@@ -2,7 +2,7 @@
 
 A name is a registered model, a role (what a model is used for in the chapters: chat, embed, rerank), a file
 or folder in LOCAL_MODELS_DIR, or anything else that ModelSpec.parse accepts, such as a path or hub id. A
-driver is the software that runs a model.
+driver is the software that runs a model. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

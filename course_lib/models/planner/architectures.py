@@ -27,7 +27,8 @@ class Family(NamedTuple):
     norms: The number of normalization layers of the hidden width in each transformer layer.
     head_norms: Whether each layer also normalizes the heads of queries and of keys.
     query_bias: Whether the query, key and value projections have biases.
-    fused: Whether query, key and value share one matrix, and gate and up another.
+    fused: Whether query, key and value share one matrix, and so do gate and up, the first two matrices of
+    the feed-forward part.
     window: The window in llama.cpp where the header of a file states none.
     full_every: Every n-th layer attends to all tokens and the others to a sliding window; 0 if all layers
     have the window.

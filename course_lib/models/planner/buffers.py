@@ -66,10 +66,11 @@ def llamacpp_overhead(sizes: Architecture, context: int, batch: int) -> int:
 
 
 def _rows(sizes: Architecture) -> int:
-    """Return how many values llama.cpp holds per token: 3 feed-forward rows and 5 hidden ones (or 3).
+    """Return how many values llama.cpp holds per token: 3 feed-forward rows, and 5 or 3 hidden ones.
 
-    An encoder has no gate, and holds 1 feed-forward row. In a mixture of experts, it holds the rows of all
-    chosen experts, and another hidden row for each if that is wide.
+    An encoder has no gate, and holds 1 feed-forward row. A mixture of experts (parallel networks, of which
+    each token uses a few) holds the rows of all chosen experts, and another hidden row for each if hidden
+    rows are more than twice as wide.
     """
     wide, hidden = sizes.feed_forward, sizes.hidden
     if sizes.family.encoder:

@@ -6,7 +6,8 @@ itself (Python, its libraries, a GPU's context); llama.cpp's vocabulary (250 to 
 and on a CPU the memory-mapped model file, which the system can drop when memory is short. The estimate is for
 one instance of the model; `load` may start one instance per core for a model below 64 MB. The KV cache holds
 the keys and values that a model has computed for earlier tokens. An encoder reads a text and gives vectors or
-labels, but generates no text.
+labels, but generates no text. Some models have layers with several experts (parallel networks), of which a
+router chooses a few for each token.
 """
 
 from __future__ import annotations
@@ -158,7 +159,8 @@ def plan(
 def _in_gguf(sizes: Architecture, mixture: str, pure: bool) -> StoredModel:
     """Return the bytes of a GGUF file.
 
-    Norms have 32 bits in it, and so have an encoder's positions and segments.
+    Norms have 32 bits in it, and so have an encoder's embeddings of positions and of segments (which of two
+    texts a token belongs to).
     """
     tensors = tensor_types(sizes, mixture, pure and mixture in PURE)
     layers = sum(t.bytes for t in tensors if t.name.startswith("blk."))

@@ -1,7 +1,7 @@
 """Read a model's sizes and the bytes of its weights from its own files, GGUF or safetensors.
 
 The sizes (`Architecture`) are the numbers of layers, heads and so on. A shard is one of the files of a split
-model. A driver is the software that runs a model, such as llama.cpp.
+model. A driver is the software that runs a model, such as llama.cpp. GGUF is the file format of llama.cpp.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the sizes of a model by its name, its folder, or its .gguf file."""
+"""Find the sizes of a model (numbers of layers, heads and so on) by its name, its folder, or .gguf file."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Estimate how much memory a model that draws pictures will need, by component, and on which GPU it fits.
 
 Weights are exact. Activations are what torch's operations allocate, with attention that does not store its
-score matrix. The sum is within 3% of diffusers' own measurements on a GPU. Not counted: work space of cuDNN,
-fragmentation, a GPU's context and the program itself, for which `usable_bytes` keeps a tenth free; the scales
-of int8 (0.1%); what bitsandbytes holds while it multiplies. Text encoders turn the prompt into vectors, a
-transformer or UNet removes noise, and the VAE makes pixels.
+score matrix. The sum is within 3% of diffusers' own measurements on a GPU. Not counted: work space of cuDNN
+(NVIDIA's library), fragmentation, a GPU's context and the program itself, for which `usable_bytes` keeps a
+tenth free; the scales of int8 (0.1%); what bitsandbytes holds while it multiplies. Text encoders turn the
+prompt into vectors, a transformer or UNet removes noise, and the VAE makes pixels.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The rules are those of llama_tensor_get_type in llama.cpp's src/llama-quant.cpp (version b11434), for a file
 written without an importance matrix (measured data about which weights matter most). A mixture such as q4_k_m
 gives more bits to the matrices that need them. Norms are not quantized, nor is the router, which chooses
-among the experts of a layer.
+among the experts of a layer. GGUF, the file format of llama.cpp, holds quantized weights: numbers of a few
+bits.
 """
 
 from __future__ import annotations

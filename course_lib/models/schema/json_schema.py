@@ -23,7 +23,8 @@ MAX_COMBINATIONS = (
 )
 LEAST = ("minItems", "minProperties", "minContains")
 COUNTS = (*LEAST, "maxItems", "maxProperties", "maxContains")
-NAMED, JOINERS = ("properties", "patternProperties"), {"allOf", "anyOf", "oneOf", "$ref"}
+NAMED = ("properties", "patternProperties")  # keywords whose values map names or patterns to schemas
+JOINERS = {"allOf", "anyOf", "oneOf", "$ref"}  # keywords that join other schemas
 ANNOTATIONS = {"title", "description", "default", "examples", "discriminator", "$comment", "$schema", "$id"}
 ANNOTATIONS |= {"$defs", "definitions"}
 DATA = ("enum", "const", "default", "examples")  # keywords whose values are data and no schemas
@@ -115,7 +116,10 @@ def _joined(part: dict[str, Any], schema: dict[str, Any], counted: dict[str, int
 
 
 def _step(part: dict[str, Any]) -> int:
-    """Numerator times denominator of multipleOf (10 for .1, 3 for 3): the grammar grows with it. Else 1."""
+    """Numerator times denominator of multipleOf (10 for .1, 3 for 3), or 1 without it.
+
+    The grammar (rules for the text) that llama.cpp makes of the schema grows with it.
+    """
     value = part.get("multipleOf")
     if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
         return 1

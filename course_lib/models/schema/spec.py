@@ -258,6 +258,8 @@ def _resolve_text(text: str, fields: dict[str, Any]) -> dict[str, Any]:
         return fields | {"source": {"type": "server", "model": text}}
     entry = None if is_path(text) else catalog.find(text)
     known = entry.spec if entry else {}
+    # The catalogue's source is taken for its names only, not for a path or hub id, nor with another driver
+    # for a model that it has on a server.
     if text != (entry and entry.model) or (driver and known["driver"] in SERVER_DRIVERS):
         source = source_from_text(catalog.shipped_folder(text) or text)
         fitting = ("task", "query_prefix", "passage_prefix")
