@@ -11,7 +11,7 @@ lab:
 test check doctor set-up:
 	$(COURSE) $@
 
-# All chapters on real models, which `course models pull` downloads first (half an hour on two cores).
+# All chapters on real models, which `course models pull` downloads first (over an hour on two cores).
 test-real:
 	$(COURSE) test --tier real
 
