@@ -14,7 +14,7 @@ from course_lib.retrieval.documents import Span
 QUOTE = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")  # the marks of a block quote
 QUOTED = re.compile(r'"[^"]*"')
 NUMERIC_CELL = re.compile(r'[\s"+-]*\d[\d.,]*[\s"%]*')
-# separator -> from how many consecutive lines with equally many cells on they are taken for a table
+# separator -> how many consecutive lines with equally many cells a table has at least
 MIN_TABLE_LINES = {"|": 2, "\t": 2, ",": 3, ";": 3}
 
 

@@ -68,14 +68,14 @@ class Worker:
         self.limit, self.uploads = max_queued + max_running, Uploads()
         self.settings = settings or Settings()
         self.placements = Placements(store, self.settings, self.manager)
-        self._embedding = threading.Lock()
+        self._embedding = threading.Lock()  # held while a model in this process embeds a batch
         parallel = self.settings.num_parallel or 0
         max_running = max(max_running, parallel)
         self.texts = ThreadPoolExecutor(max_running, thread_name_prefix="course-text")
         self.schemas = ThreadPoolExecutor(max(MAX_SCHEMAS, parallel // 2), thread_name_prefix="course-schema")
         self.embeddings = ThreadPoolExecutor(MAX_EMBEDDINGS, thread_name_prefix="course-embed")
         self.pulls = ThreadPoolExecutor(MAX_PULLS, thread_name_prefix="course-pull")
-        # For answers with whole vocabularies.
+        # For /api/show with `verbose`, whose answers hold whole vocabularies: one at a time.
         self.shows = ThreadPoolExecutor(1, thread_name_prefix="course-show")
         self._channels: dict[Channel, ThreadPoolExecutor] = {}  # for each running or waiting request
         self._work: set[Future[Any]] = set()  # their jobs, and jobs that are about to stop

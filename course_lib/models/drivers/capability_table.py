@@ -55,8 +55,8 @@ q8_0 and q4_0 are formats of GGUF. All matrices are quantized, with one scale fo
 
 ## Prompts
 
-Both drivers give a model the same token ids, those of transformers and, but for the differences told here, of
-llama.cpp's own server. Tests compare them for ten families of models.
+The drivers huggingface and llamacpp give a model the same token ids, those of transformers and, but for the
+differences told here, of llama.cpp's own server. Tests compare them for ten families of models.
 
 - **BOS**, the token for the beginning of a text, stands before a prompt if the tokenizer puts it before each
   text (in a GGUF file: `tokenizer.ggml.add_bos_token`) or if the chat template writes it. There is never a
@@ -72,8 +72,8 @@ llama.cpp's own server. Tests compare them for ten families of models.
 - Tokenizers that compose letters (Qwen, Unicode NFC) get composed text in llama.cpp too.
 
 Without `context_length`, a model reads the context of its training, but at most 4,096 tokens, and fewer if
-the memory is short: the planner chooses, and `repr` shows it. A prompt that does not fit with its answer is
-an error with the numbers.
+the memory is short; `repr` shows how many. A prompt that does not fit with its answer is an error with the
+numbers.
 
 What a model's author recommends (generation_config.json, or `general.sampling` in a GGUF file) is applied by
 no driver. `repr` shows it, and `engine.generate(prompts, **engine.recommended)` applies it.
@@ -92,7 +92,8 @@ which names the limit, or the bound that the schema lacks if the answer repeats 
 returned, with token counts and finish reason. The last chunk of a LangChain model's stream has them too.
 
 LoRA adapters can be weighted and combined. An adapter with other tensors than LoRA's matrices (DoRA, a head
-of its own, other kinds of peft) can be used alone with weight 1. Prompt tuning and pickles are refused.
+of its own, other kinds of peft) can be used alone with weight 1. Prompt tuning (trained vectors before the
+prompt) and pickles (files that can run code) are refused.
 
 ## Tasks
 
