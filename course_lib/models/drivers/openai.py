@@ -54,7 +54,7 @@ class OpenAI(RemoteEngine):
             fix = "use a listed model, or start the server with this model"
             raise self._missing_model_error([m["id"] for m in models], fix)
         self._model_info = matches[0]
-        if self._model_info.get("owned_by") not in NEUTRAL:  # Ollama writes the user of the model there
+        if self._model_info.get("owned_by") not in NEUTRAL:  # Ollama writes the model's owner there
             self._check_ollama()
         meta = self._model_info.get("meta") or {}
         context = self._model_info.get("max_model_len") or meta.get("n_ctx")  # in vLLM, in llama.cpp

@@ -1,4 +1,7 @@
-"""List the files of a repository on the Hugging Face hub, and download them into the hub's local cache."""
+"""List the files of a repository on the Hugging Face hub, and download them into the hub's local cache.
+
+A revision is a branch, a tag or a commit. The hub keeps large files in Git LFS, by their SHA-256.
+"""
 
 from __future__ import annotations
 
