@@ -95,7 +95,7 @@ def decode(file: Path) -> None:
                         begun = time.perf_counter()
                         run()
                         found[way].append(TOKENS / (time.perf_counter() - begun))
-            print(f"{file.name}, {threads} threads, {others} busy processes: tokens/s")
+            print(f"{file.name}, {threads} threads read, {others} busy processes: tokens/s")
             for way, rates in found.items():
                 print(f"  {way:20} {median_of(rates)}")
             print(f"  ratio                {paired_ratio(*found.values())}")

@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from course_lib.learn.widgets.selection_guide import selection_guide
 from course_lib.plots import bounded_choice, curves, lines_with_intervals, named_points, rankings, scatter
+from course_lib.plots.labels import MOST_TRIED, within
 from course_lib.plots.search_charts import WIDEST
 
 
@@ -122,3 +123,33 @@ def test_every_bar_bears_its_size_where_it_can_be_read():
     for text, bar in zip(axes.texts, axes.patches, strict=True):
         filled = bar.get_fill() and bar.get_window_extent().overlaps(Text.get_window_extent(text))
         assert not filled, text.get_text()
+
+
+def test_names_in_hangul_are_placed_with_the_font_that_draws_them(recwarn):
+    """Another font has no such glyphs, which matplotlib tells, and another width."""
+    groups = {"예금": [(0, 0), (1, 1), (0.5, 0.2)], "카드": [(3, 3), (4, 3), (3.5, 3.4)]}
+    scatter(groups, title="두 무리")
+    named_points(
+        {"하늘": ((1, 1, 1), (2, 2, 2)), "바다": ((2, 2, 2), (1, 1, 1))}, x="값", y="점수", title="점"
+    )
+    curves({"하늘": {1: 1, 2: 2}, "바다": {1: 2, 2: 1}}, x="값", y="점수", title="선", linear=True)
+    assert not [str(w.message) for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_the_name_of_a_note_covers_no_dot_of_another_note():
+    notes = {"a rather long name": (1.5, 1.2), "b": (1.62, 1.2), "c": (1.7, 1.35), "d": (1.4, 1.3)}
+    figure = curves({"line": {1: 1, 2: 2}}, x="x", y="y", title="t", notes=notes, linear=True)
+    figure.png()
+    (axes,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in axes.texts if text.get_visible()]
+    dots = axes.transData.transform(list(notes.values()))
+    assert not [box for box in boxes if box.count_contains(dots)]
+
+
+def test_many_points_take_no_longer_to_look_at_than_a_few(monkeypatch):
+    rng = np.random.default_rng(0)
+    assert len(within(rng.random((5_000, 2)))) <= 1 + MOST_TRIED
+    tried = []
+    monkeypatch.setattr("course_lib.plots.point_charts.within", tried.append)
+    scatter({str(i): rng.random((300, 2)) for i in range(5)}, title="t")
+    assert not tried, "names in a legend need no place"

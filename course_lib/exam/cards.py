@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
     does: "read" (process prompts) or "write" (generate answers). tokens: how many tokens of each text were
     read or written. context: how many tokens of each text came before them. driver: the software that ran the
-    model. weight_format: such as q4_k_m, llama.cpp's name for about 4.5 bits per weight.
+    model. weight_format: such as q4_k_m, llama.cpp's name for about 4.9 bits per weight.
     """
 
     model: Model

@@ -42,7 +42,7 @@ STATED = 0.6  # a statement with at least this share of a topic's label counts a
 SMOOTHING = 0.01  # added to p and to 1 - p, so that the logits of 0 and 1 are finite
 # WEIGHTS: of the signals of a `Candidate`, fitted to the practice questions. SUPPORT, INTERCEPT: a logistic
 # regression of "the passages contain an answer" on the values of `SentenceReader.support`, fitted to practice
-# questions and others, none of the exam's, (`python -m benchmarks.exam korean`).
+# questions and others, none of the exam's (`python -m benchmarks.exam korean`).
 WEIGHTS = (0.82, 3.88, 0.93, 1.91, 9.69, -31.76, 5.04, 2.0, 2.19, 2.99, 1.47)
 SUPPORT = (0.216, 0.024, 0.964, -0.574, 2.36, 2.432)
 INTERCEPT = -6.66

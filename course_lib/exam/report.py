@@ -16,7 +16,7 @@ GROUPS = ("kind", "language", "area")  # fields by which a report groups the que
 
 
 def is_right(question: ExamQuestion, answer: str) -> bool:
-    """Whether the answer is the right one, apart from case, a leading article and punctuation at the ends."""
+    """Whether the answer is the right one, apart from case, article, option letter and final punctuation."""
     if question.answer is None:
         raise ValueError(f"{question.id}: nobody tells the right answer")
     return exact_match(answer, question.answer)

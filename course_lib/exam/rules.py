@@ -46,7 +46,7 @@ class Rules(BaseModel):
         against = []
         if self.use == "commercial" and entry.terms.commercial == "no":
             against.append(self._quote("use", f"{entry.model}: {entry.licence}: {entry.terms.note}"))
-        if self.published_before and entry.tier != "tiny":  # tiny: the course's own models
+        if self.published_before and entry.tier != "tiny":  # tiny: models that come with the course
             against += self._too_late(entry)
         gib = entry.weight_bytes(bits or entry.download_bits) / 2**30
         if self.memory_gib and gib > self.memory_gib:

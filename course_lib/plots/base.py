@@ -56,11 +56,19 @@ class Picture(Figure):
 
     def png(self) -> bytes:
         """Return the drawing as a PNG file. Raises CourseError if it has Hangul and no font draws that."""
-        for text in self.findobj(Text):
-            text.set_fontfamily(families(text.get_text()))
+        self._choose_fonts()
         out = BytesIO()
         self.savefig(out, format="png", dpi=100)
         return out.getvalue() if self.palette is None else _fewer_colours(out, self.palette)
+
+    def lay_out(self) -> None:
+        """Compute the sizes of axes and texts, which the places of names depend on. Raises as `png` does."""
+        self._choose_fonts()
+        self.draw_without_rendering()
+
+    def _choose_fonts(self) -> None:
+        for text in self.findobj(Text):
+            text.set_fontfamily(families(text.get_text()))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
         """Return the PNG and its alternative text, which nbconvert gives to readers who cannot see it."""

@@ -1,15 +1,14 @@
-"""Places for the names in a chart: each stands where it covers no line, no point and no other name."""
+"""Places for the names in a chart: each covers as few lines, points and other names as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from math import hypot, inf
 from typing import Any
 
 import numpy as np
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 
@@ -23,6 +22,7 @@ SPACE = 2  # pixels around a name
 CLEAR = 8  # pixels around a point, in which the line that leads to it may cross others
 BEHIND = 2  # drawings below this zorder (they are drawn first) are a background, which a name may cover
 MOST_TRIED = 200  # places for the name of a group
+MOST_POINTS = 100  # of a group, between which those places lie
 LATER = 0.01  # added to what a choice covers, for each choice before it: of equal ones the first is taken
 
 
@@ -56,10 +56,12 @@ def around(point: tuple[float, float], *, near: float = 9, far: float = 75) -> l
 def within(points: Sequence[tuple[float, float]]) -> list[Choice]:
     """Return places for the name of a group: its median, then places half-way between two points."""
     middle = np.median(points, axis=0)
-    between = [np.add(a, b) / 2 for a, b in combinations(points, 2)]
-    between.sort(key=lambda at: float(np.linalg.norm(at - middle)))
+    some = np.asarray(points, float)[:: 1 + len(points) // MOST_POINTS]
+    first, second = np.triu_indices(len(some), k=1)
+    between = (some[first] + some[second]) / 2
+    nearest = np.argsort(np.linalg.norm(between - middle, axis=1), kind="stable")[:MOST_TRIED]
     look = {"position": (0.0, 0.0), "ha": "center", "va": "center"}
-    return [((float(x), float(y)), look) for x, y in [middle, *between[:MOST_TRIED]]]
+    return [((float(x), float(y)), look) for x, y in [middle, *between[nearest]]]
 
 
 def place(text: Annotation, choices: Sequence[Choice]) -> float:
@@ -131,6 +133,10 @@ def _drawn(text: Any) -> _Drawn:
     for collection in axes.collections:
         if isinstance(collection, LineCollection):  # such as intervals
             found.paths += [(path.transformed(axes.transData), 1.0) for path in collection.get_paths()]
+        elif isinstance(collection, PathCollection):  # such as the dots of notes
+            radius = float(np.sqrt(collection.get_sizes().max())) / 2 * pixels
+            dots = collection.get_offset_transform().transform(collection.get_offsets())
+            found.points.append((dots, radius, 1.0))
     for other in axes.texts:
         if other is not text and other.get_visible() and other.get_text():
             found.boxes.append(Text.get_window_extent(other))

@@ -53,7 +53,7 @@ def lines_with_intervals(
     axes.minorticks_off()
     axes.margins(x=0.24)
     axes.grid(axis="y", alpha=0.3)
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     for name in names:
         place(name, around(name.xy))
     return figure
@@ -123,7 +123,7 @@ def curves(
         axes.annotate(name, at, **near).set_in_layout(False)
     axes.scatter(*np.reshape([*named.values()], (-1, 2)).T, s=14, color="black", zorder=3)
     beside = add_names(axes, named, fontsize=9)
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     for note in beside:
         place(note, around(note.xy, near=11))
     _place_line_names(written, curves_drawn)
@@ -189,11 +189,11 @@ def _free_side(axes: Any, lines: Sequence[Any], level: float) -> str:
     return "left" if left > right else "right"
 
 
-def _gap(place: Any, line: Any) -> float:
-    """Return how far a place lies above a line (points by ascending x), as a share of the axes' height."""
-    if not line[0, 0] <= place[0] <= line[-1, 0]:
+def _gap(spot: Any, line: Any) -> float:
+    """Return how far a spot lies above a line (points by ascending x), as a share of the axes' height."""
+    if not line[0, 0] <= spot[0] <= line[-1, 0]:
         return 1.0
-    return round(float(place[1] - np.interp(place[0], *line.T)), 2)
+    return round(float(spot[1] - np.interp(spot[0], *line.T)), 2)
 
 
 def losses(
@@ -228,7 +228,7 @@ def losses(
     axes.grid(alpha=0.3)
     drawn = list(axes.lines)
     written = _line_names(axes, drawn)
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     for (name, step), (marker, size) in zip(kept.items(), BEST_MARKERS, strict=False):
         look = {"color": COLOURS[list(lines).index(name)], "markeredgecolor": "black", "markersize": size}
         at = step, lines[name][step]

@@ -89,9 +89,9 @@ def named_points(
     """Draw named points with intervals on both axes; x is logarithmic if its values differ more than tenfold.
 
     points: name -> ((x, low, high), (y, low, high)), all >= 0. Every name has its own combination of colour
-    and hollow marker. The names stand near their points, or in a legend if they are more than 12 or find no
-    free place. front: names that a grey line joins in this order, such as the points that no other beats on
-    both axes. from_zero: whether the y axis begins at 0. Raises ValueError for no points, for more points
+    and hollow marker. The names stand near their points, or in a legend if they are more than 12 or would
+    cover too much. front: names that a grey line joins in this order, such as the points that no other beats
+    on both axes. from_zero: whether the y axis begins at 0. Raises ValueError for no points, for more points
     than combinations, and for a negative or non-finite number.
     """
     check_count(len(points), len(MARKER_STYLES), "points")
@@ -114,7 +114,7 @@ def named_points(
     _scale_x(axes, [x_point[0] for x_point, _ in points.values()])
     axes.grid(alpha=0.3)
     axes.margins(x=0.25 if beside else 0.05)
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     if not names or place_together(names, [around(name.xy) for name in names]) > MOST_COVERED:
         for name in names:
             name.remove()
@@ -151,7 +151,7 @@ def bounded_choice(
     right = 1.25 * max(limit, *(x_value for x_value, _ in points.values()))
     axes.set(xlabel=x, ylabel=y, title=title, ylim=(0, 108), xlim=(0, right))
     names = add_names(axes, {name: (x_value, 100 * share) for name, (x_value, share) in points.items()})
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     place_together(names, [around(name.xy) for name in names])
     return figure
 
@@ -189,7 +189,8 @@ def scatter(
     labels = add_names(axes, {fill(name, 28): at for name, at in stars.items()}, color="black")
     if len(groups) > len(COLOURS):
         figure.legend(loc="outside right upper", frameon=False)
-    figure.draw_without_rendering()  # computes the size of the axes
+    figure.lay_out()
     place_together(labels, [around(label.xy, near=9) for label in labels])
-    place_together(names, [within(points) for points in groups.values()][: len(names)])
+    if names:
+        place_together(names, [within(points) for points in groups.values()])
     return figure

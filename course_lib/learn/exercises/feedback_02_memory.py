@@ -54,7 +54,7 @@ def _swapped(*report: float) -> dict[str, float]:
 
 
 LAYERS, TABLE = 3_407_872, 1_050_880  # weights in the layers, and in the table of embeddings
-# Cases. int8 and nf4 are formats of about 8 and 4 bits for the layers; the embeddings stay in 32.
+# Cases. int8 and nf4 are formats of about 8 and 4 bits for the layers; the embeddings have 32, once 16.
 REPORTS: dict[str, Report] = {
     "rounded, not packed": (LAYERS, TABLE, 4.5, 32, 4 * (LAYERS + TABLE)),
     "torch's int8": (LAYERS, TABLE, 8.03, 32, 4 * TABLE),

@@ -43,7 +43,8 @@ def _documents() -> list[tuple[int, int, int]]:
 def check_windows(windows: Callable[[int, int, int], Sequence[tuple[int, int]]]) -> str | None:
     """Check 04.3: `windows(length, room, overlap)`, the parts of a document too long to be read at once.
 
-    Each is (first token, token after the last), has `room` tokens, and shares `overlap` with the one before.
+    Each is (first token, token after the last), has `room` tokens (the last may have fewer), and shares
+    `overlap` with the one before.
     """
 
     def in_steps(length: int, room: int, overlap: int, *, end: int, step: str, cut: bool = True) -> Spans:

@@ -30,7 +30,7 @@ def guide_table(
 
     memories: memory sizes in GiB. bits: bits per weight. room: GiB of memory to keep free for the context.
     commercial: only models whose licence allows commercial use. The largest model need not be the best.
-    Raises ValueError for bits that are not above 0, and for a negative memory.
+    Raises ValueError for bits that are not above 0.
     """
     rows = []
     for purpose in PURPOSES:

@@ -38,10 +38,11 @@ def trained_length(name: str, config: Any) -> int:
 
 
 def default_context(spec: ModelSpec, path: Path) -> int:
-    """The context length of a specification; without one, the longest that fits into memory.
+    """The context length of a specification; without one, the trained one or a half, a quarter ... of it.
 
-    path: The model's folder or .gguf file. It is MOST_TOKENS if longer, or if the planner (models/planner)
-    cannot estimate the memory. Raises CourseError if the memory is too small.
+    The longest of these that fits into memory is taken, and MOST_TOKENS where that is longer or the planner
+    (models/planner) cannot estimate the memory. path: The model's folder or .gguf file. Raises CourseError if
+    the memory is too small.
     """
     if spec.context_length is not None:
         return spec.context_length

@@ -56,7 +56,7 @@ GREEDY = [
     "top_k",
 ]
 CHECKED_TOKENS = 8  # the number of generated tokens, to see whether llama.cpp enforces a schema
-MAX_CHECKED_SCHEMAS = 256  # that are remembered; one takes 32 bytes
+MAX_CHECKED_SCHEMAS = 256  # that are remembered, by their SHA-256
 
 
 class LlamaCpp(Engine):

@@ -31,7 +31,8 @@ from course_lib.measure.hardware import computing_threads
 from course_lib.models.schema.spec import ModelSpec
 
 SMALL_MODEL_BYTES = 64_000_000  # for smaller models, threads mostly wait for each other (measured)
-# A smaller model writes with one thread: a token is so little work that sleeping threads delay it (measured).
+# A smaller model writes with one thread: a token is so little work that sleeping threads delay it (measured
+# on two cores, docs/llamacpp.md; the limit is a guess).
 ONE_WRITER_BYTES = 150_000_000
 LONGEST_FOLDER = 60  # bytes, of 104 to 108 that the path of a socket may have
 STOP_SECONDS, END_SECONDS = 0.1, 5.0  # between two looks at `stop`; for the process to end by itself
@@ -83,7 +84,8 @@ class LlamaServer:
     """A model in a llama.cpp process; a small model runs as several instances with one thread each.
 
     context: The maximum number of tokens of a prompt and its answer. slots: How many texts are computed at
-    the same time. threads: The number of threads per text. props, meta: What llama.cpp says about the model.
+    the same time. threads: How many read a text, see `settings`. props, meta: What llama.cpp says
+    about the model.
     The process ends with `close`, this object, or this process; that ends running requests immediately.
     """
 
