@@ -1,6 +1,7 @@
 """The course as a wheel: made from its own source archive, it works where there is no repository."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def test_a_wheel_carries_the_course_and_installs_one_package(wheel, installed):
     assert {p.name for p in share.glob("chapters/*.ipynb")} == {p.name for p in all_chapters()}
     assert {*shipped(), *shipped_picture_models()} <= {p.name for p in share.glob("models/*")}
     assert not list(share.rglob("*.py")) and not list(share.glob("chapters/.ipynb_checkpoints"))
-    assert wheel.stat().st_size < 32e6, "README.md says 30 MB"
+    told = re.findall(r"The wheel \((\d+) MB", (ROOT / "README.md").read_text("utf-8"))
+    assert [round(wheel.stat().st_size / 1e6)] == [int(size) for size in told]
     ours = {p.relative_to(ROOT) for p in (ROOT / "course_lib").rglob("*") if p.is_file()}
     left = {p for p in ours if not (installed / p).is_file() and p.suffix != ".pyc"}
     assert left == set(), "a file of the library is not in the wheel"
