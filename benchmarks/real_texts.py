@@ -21,6 +21,7 @@ from course_lib.atomic import atomic_write_text
 from course_lib.measure import machine
 from course_lib.models import catalog, load
 from course_lib.models.drivers.llamacpp import LlamaCpp
+from course_lib.models.drivers.streaming import INCOMPLETE
 from course_lib.models.gguf import unpack
 from course_lib.serve import discovery
 
@@ -88,7 +89,7 @@ class Reference:
 
     def shown(self, text: str) -> str:
         """Return a text as the drivers do: whole characters, of a chat without white space at its ends."""
-        text = text.rstrip("\ufffd")
+        text = text.rstrip(INCOMPLETE)
         return text.strip() if self.tokenizer.chat_template else text
 
     def parting(self, question: str, expected: str, other: str) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def own_server(file: Path, task: str) -> list[str]:
             said.append(choice["message"]["content"].strip())
         else:
             choice = engine.server.request("/v1/completions", request | {"prompt": question})["choices"][0]
-            said.append(choice["text"].rstrip("\ufffd"))
+            said.append(choice["text"].rstrip(INCOMPLETE))
     engine.close()
     return said
 

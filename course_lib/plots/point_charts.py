@@ -190,7 +190,7 @@ def scatter(
     if len(groups) > len(COLOURS):
         figure.legend(loc="outside right upper", frameon=False)
     figure.lay_out()
-    place_together(labels, [around(label.xy, near=9) for label in labels])
+    place_together(labels, [around(label.xy) for label in labels])
     if names:
         place_together(names, [within(points) for points in groups.values()])
     return figure
